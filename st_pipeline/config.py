@@ -1,0 +1,372 @@
+"""What a stream file may say: frozen pydantic models that refuse unknown keys."""
+
+from __future__ import annotations
+
+import re
+from datetime import date, timedelta
+from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from st_pipeline.errors import InputError, closest
+from st_pipeline.periods import Cadence, Calendar
+from st_pipeline.registry import BACKBONES, GRAPHS, READERS, STRATEGIES, Registry
+
+NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+UNITS = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
+READING_COLUMNS = ("sensor_id", "timestamp", "received")
+SENSOR_COLUMNS = ("sensor_id", "latitude", "longitude", "x", "y", "installed", "retired", "valid_from", "name")
+EDGE_COLUMNS = ("source", "target", "distance", "weight")
+RESERVED = {*READING_COLUMNS, *SENSOR_COLUMNS, *EDGE_COLUMNS}
+NAIVE_MODELS = ("naive_last", "naive_daily", "naive_weekly", "historical_average")
+ASSETS = {"raw_files", "sensors", "raw_readings", "readings", "node_set", "tensor", "adjacency", "drift", "naive"}
+
+
+def parse_duration(value: Any) -> timedelta:
+    """`5min`, `1h`, `7d` or `30s` as a timedelta."""
+    if isinstance(value, timedelta):
+        return value
+    match = re.fullmatch(r"(\d+)\s*(s|min|m|h|d)", str(value).strip())
+    if not match or int(match[1]) == 0:
+        raise ValueError("expected a duration such as '5min', '1h' or '7d'")
+    return timedelta(seconds=int(match[1]) * UNITS[match[2]])
+
+
+def check_name(value: str) -> str:
+    if not NAME.fullmatch(value):
+        raise ValueError("expected lower-case letters, digits and underscores, starting with a letter, at most 63")
+    return value
+
+
+def as_spec(value: Any) -> Any:
+    """`stgnn` as `{name: stgnn}`."""
+    return {"name": value} if isinstance(value, str) else value
+
+
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+Name = Annotated[str, Field(strict=True), BeforeValidator(lambda value: check_name(value) if isinstance(value, str) else value)]
+
+
+class Part(BaseModel):
+    """Base of every section: unknown keys are errors, values cannot be changed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class OpenPart(BaseModel):
+    """A section whose further keys are the options of a registered entry, checked against that entry."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    def spec(self) -> dict[str, Any]:
+        """The entry's name and options, as `Registry.build` takes them."""
+        raise NotImplementedError
+
+    @classmethod
+    def _check(cls, registry: Registry[Any], spec: dict[str, Any]) -> None:
+        try:
+            registry.validate(spec)
+        except InputError as error:
+            raise ValueError(str(error)) from None
+
+
+class SourceConfig(OpenPart):
+    """Where the raw files lie and how they are written; further keys are options of the format's reader."""
+
+    format: str
+    columns: dict[str, str] = Field(default_factory=dict, description="our name -> the file's column")
+    interval: Literal["start", "end"] = Field("start", description="which end of its interval a timestamp labels")
+    tolerance: Duration | None = Field(None, description="a timestamp this near a step belongs to it")
+
+    def spec(self) -> dict[str, Any]:
+        return {"name": self.format, **(self.model_extra or {})}
+
+    @model_validator(mode="after")
+    def _options(self) -> Self:
+        self._check(READERS, self.spec())
+        return self
+
+
+class GraphConfig(OpenPart):
+    """How the adjacency is made; further keys are options of the recipe."""
+
+    recipe: str = "gaussian"
+
+    def spec(self) -> dict[str, Any]:
+        return {"name": self.recipe, **(self.model_extra or {})}
+
+    @model_validator(mode="after")
+    def _options(self) -> Self:
+        self._check(GRAPHS, self.spec())
+        return self
+
+
+class BackboneConfig(OpenPart):
+    """A backbone by name; further keys are its options."""
+
+    name: str
+
+    def spec(self) -> dict[str, Any]:
+        return {"name": self.name, **(self.model_extra or {})}
+
+    @model_validator(mode="after")
+    def _options(self) -> Self:
+        self._check(BACKBONES, self.spec())
+        return self
+
+
+class StrategyConfig(OpenPart):
+    """A strategy by name; further keys are its options."""
+
+    name: str
+
+    def spec(self) -> dict[str, Any]:
+        return {"name": self.name, **(self.model_extra or {})}
+
+    @model_validator(mode="after")
+    def _options(self) -> Self:
+        self._check(STRATEGIES, self.spec())
+        return self
+
+
+class PeriodsConfig(Part):
+    """`every`: year, half-year, quarter, month, week or N days (`28d`); without `end` the stream is open-ended."""
+
+    every: str
+    start: date
+    end: date | None = None
+    nominal: bool = Field(False, description="the source has no dates: timestamps are made from the period starts")
+
+    @field_validator("start", "end", mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        """`2012` and `2012-07` are days too, as in period keys."""
+        if match := re.fullmatch(r"(\d{4})(?:-(\d{2}))?", str(value)):
+            return f"{match[1]}-{match[2] or '01'}-01"
+        return value
+
+    @model_validator(mode="after")
+    def _boundaries(self) -> Self:
+        try:
+            cadence = Cadence.parse(self.every)
+        except InputError as error:
+            raise ValueError(str(error)) from None
+        if cadence.months and self.start.day > 28:
+            raise ValueError(f"start {self.start} does not exist in every month; expected a day up to 28")
+        if self.end is None:
+            return self
+        if self.end <= self.start:
+            raise ValueError(f"end {self.end} is not after start {self.start}")
+        index = 1
+        while cadence.start_of(self.start, index) < self.end:
+            index += 1
+        if (boundary := cadence.start_of(self.start, index)) != self.end:
+            before = cadence.start_of(self.start, index - 1)
+            raise ValueError(f"end {self.end} is inside a period; expected a period boundary: {before} or {boundary}")
+        return self
+
+
+class VariableConfig(Part):
+    """Quality rules of one variable; a rule left out is not applied."""
+
+    unit: str = ""
+    sentinels: tuple[float, ...] = Field((), description="numbers that stand for no measurement")
+    minimum: float | None = None
+    maximum: float | None = None
+    stuck: Duration | None = Field(None, description="the same non-zero value for at least this long is stuck")
+    stuck_at_zero: Duration | None = Field(None, description="zeros for at least this long are stuck")
+    spike: float | None = Field(None, gt=0, description="a lone value this many robust deviations away is a spike")
+
+    @model_validator(mode="after")
+    def _range(self) -> Self:
+        if self.minimum is not None and self.maximum is not None and self.minimum >= self.maximum:
+            raise ValueError(f"minimum {self.minimum} is not below maximum {self.maximum}")
+        return self
+
+
+class LivesConfig(Part):
+    """When a sensor leaves the network without a retirement date in the sensor table."""
+
+    retire_after: int | None = Field(None, ge=1, description="retired after this many whole periods of silence")
+
+
+class GateConfig(Part):
+    """Thresholds of the data-quality gate, as shares of 1."""
+
+    critical_missing: float = Field(0.95, gt=0, le=1)
+    warn_missing: float = Field(0.5, gt=0, le=1)
+    warn_faulty: float = Field(0.1, gt=0, le=1)
+
+
+class SplitConfig(Part):
+    """Shares of a period's time axis, in this order."""
+
+    train: float = Field(0.6, gt=0, lt=1)
+    validation: float = Field(0.2, gt=0, lt=1)
+    test: float = Field(0.2, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if abs(self.train + self.validation + self.test - 1) > 1e-9:
+            raise ValueError(f"train, validation and test sum to {self.train + self.validation + self.test:g}, not 1")
+        return self
+
+
+class PromptPoolConfig(Part):
+    """Low-rank node prompts P = A B."""
+
+    rank: int = Field(6, ge=1)
+
+
+class ScalingConfig(Part):
+    """Standardisation of the target in protocol `sound`; statistics come from the training split alone."""
+
+    per: Literal["network", "sensor"] = "sensor"
+    transform: Literal["none", "sqrt", "log"] = "none"
+
+
+class TrainingConfig(Part):
+    """Overrides of the protocol's training settings; a setting left out keeps the protocol's value."""
+
+    epochs: int | None = Field(None, ge=1)
+    batch: int | None = Field(None, ge=1)
+    learning_rate: float | None = Field(None, gt=0)
+    weight_decay: float | None = Field(None, ge=0)
+    patience: int | None = Field(None, ge=0)
+    loss: Literal["mae", "mse"] | None = None
+    stride: int | None = Field(None, ge=1, description="train on every n-th window")
+    decay: Literal["none", "cosine"] | None = None
+
+
+class ModelConfig(Part):
+    """Backbone + wrappers + strategy + training settings."""
+
+    name: Name
+    backbone: Annotated[BackboneConfig, BeforeValidator(as_spec)]
+    prompt_pool: PromptPoolConfig | None = None
+    strategy: Annotated[StrategyConfig, BeforeValidator(as_spec)]
+    protocol: Literal["sound", "paper"] = "sound"
+    seasonal: tuple[Duration, ...] = Field((), description="lags whose values enter the window, e.g. [7d, 14d]")
+    scaling: ScalingConfig = ScalingConfig()
+    training: TrainingConfig = TrainingConfig()
+    seed: int = Field(1, ge=0)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.name in {*NAIVE_MODELS, *ASSETS, "leaderboard", "report"}:
+            raise ValueError(f"a model cannot be called {self.name!r}: the pipeline uses that name itself")
+        if self.protocol == "paper" and (self.seasonal or self.scaling != ScalingConfig()):
+            raise ValueError("protocol 'paper' has its own scaling and no seasonal inputs; leave both out")
+        return self
+
+
+class StreamConfig(Part):
+    """One sensor network: its source, its calendar, its graph and its models."""
+
+    name: Name
+    description: str = ""
+    owner: str = Field("team:sensor-network", description="`team:NAME` or an e-mail address")
+    source: SourceConfig
+    timezone: str = "UTC"
+    step: Duration
+    periods: PeriodsConfig
+    target: str = Field("", description="the variable to forecast; the first column if left out")
+    variables: dict[str, VariableConfig] = Field(default_factory=dict)
+    inputs: tuple[str, ...] = Field((), description="variables the models see, the target first; default the target")
+    lives: LivesConfig = LivesConfig()
+    gate: GateConfig = GateConfig()
+    graph: GraphConfig = Field(default_factory=GraphConfig)
+    window: int = Field(12, ge=1, le=10_000)
+    horizon: int = Field(12, ge=1, le=10_000)
+    split: SplitConfig = SplitConfig()
+    models: tuple[ModelConfig, ...] = ()
+    champion: str = Field("", description="the model the report shows; the first one if left out")
+
+    @property
+    def calendar(self) -> Calendar:
+        periods = self.periods
+        return Calendar(Cadence.parse(periods.every), periods.start, periods.end, self.timezone, periods.nominal)
+
+    @property
+    def steps_per_day(self) -> int:
+        return round(timedelta(days=1) / self.step)
+
+    @property
+    def variable_names(self) -> tuple[str, ...]:
+        """Variables of the stream, the target first."""
+        names = [name for name in self.source.columns if name not in RESERVED] or ["value"]
+        target = self.target or names[0]
+        return (target, *(name for name in names if name != target))
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """Variables the models see, the target first."""
+        target = self.variable_names[0]
+        return (target, *(name for name in self.inputs if name != target))
+
+    def rules(self, variable: str) -> VariableConfig:
+        return self.variables.get(variable, VariableConfig())
+
+    def model(self, name: str) -> ModelConfig:
+        """The model called `name`.
+
+        Raises:
+            InputError: the stream has none.
+        """
+        for model in self.models:
+            if model.name == name:
+                return model
+        raise InputError(f"stream {self.name!r} has no model {name!r}; {closest(name, [m.name for m in self.models])}")
+
+    @field_validator("timezone")
+    @classmethod
+    def _zone(cls, value: str) -> str:
+        if value not in available_timezones():
+            raise ValueError(f"there is no time zone {value!r}; {closest(value, available_timezones())}")
+        ZoneInfo(value)
+        return value
+
+    @field_validator("owner")
+    @classmethod
+    def _owner(cls, value: str) -> str:
+        if not re.fullmatch(r"team:[A-Za-z0-9_.-]+|[^@\s]+@[^@\s]+\.[^@\s]+", value):
+            raise ValueError("expected 'team:NAME' or an e-mail address")
+        return value
+
+    @field_validator("step")
+    @classmethod
+    def _step(cls, value: timedelta) -> timedelta:
+        if timedelta(days=1) % value:
+            raise ValueError("expected a step that divides a day, such as 5min, 15min or 1h")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = self.variable_names
+        if self.target and self.target not in (known := {n for n in self.source.columns if n not in RESERVED} or {"value"}):
+            raise ValueError(f"target {self.target!r} is no column of the source; {closest(self.target, known)}")
+        for section, given in (("variables", self.variables), ("inputs", self.inputs)):
+            for name in given:
+                if name not in names:
+                    raise ValueError(f"{section} names {name!r}, which is no column of the source; {closest(name, names)}")
+        models = [model.name for model in self.models]
+        if twice := {name for name in models if models.count(name) > 1}:
+            raise ValueError(f"two models are called {min(twice)!r}; expected one of each name")
+        if self.champion and self.champion not in models:
+            raise ValueError(f"champion {self.champion!r} is no model of the stream; {closest(self.champion, models)}")
+        self._check_models()
+        return self
+
+    def _check_models(self) -> None:
+        for model in self.models:
+            for lag in model.seasonal:
+                if lag % self.step or lag / self.step < self.horizon:
+                    raise ValueError(f"model {model.name!r}: seasonal lag {lag} is shorter than the horizon or no multiple of the step")
+            lowest = self.rules(self.variable_names[0]).minimum
+            if model.scaling.transform != "none" and (lowest is None or lowest < 0):
+                raise ValueError(
+                    f"model {model.name!r}: scaling.transform needs a target that is never negative; "
+                    f"say so with variables.{self.variable_names[0]}.minimum: 0"
+                )
+

@@ -1,0 +1,119 @@
+"""From what a file calls a time to an instant: time zones, clock changes, interval labels, the grid of steps."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from st_pipeline.config import StreamConfig
+from st_pipeline.periods import Period
+
+HOUR = timedelta(hours=1)
+
+
+def resolve(raw: pl.DataFrame, config: StreamConfig) -> pl.DataFrame:
+    """Rows with `timestamp` as the UTC instant at which the interval begins, and `skipped`.
+
+    A label that a clock change repeats is two instants: of a sensor's two rows the earlier received is the first;
+    without reception times they are put in the order that follows the trend around the change, which does not
+    depend on the order of the rows; a single row is the first. A label that a clock change skips is `skipped` and
+    read as if the clock had not changed.
+    """
+    shift = config.step if config.source.interval == "end" else timedelta(0)
+    if raw.schema["timestamp"] == pl.Datetime("ms", "UTC"):
+        return raw.with_columns(pl.col("timestamp") - shift, pl.lit(False).alias("skipped"))
+    labels = raw.select("timestamp").unique().with_columns(_instants(config.timezone))
+    rows = raw.join(labels, on="timestamp", how="left", maintain_order="left")
+    twice = pl.col("first") != pl.col("second")
+    if rows.select(twice.any()).item():
+        rows = pl.concat([rows.filter(~twice), _choose(rows.filter(twice), rows, config)])
+    instant = pl.col("first").dt.convert_time_zone("UTC") - shift
+    return rows.with_columns(instant.alias("timestamp")).drop("first", "second")
+
+
+def _instants(timezone: str) -> list[pl.Expr]:
+    """Of naive labels: the first and second instant (the same outside clock changes), and whether it is skipped."""
+    label = pl.col("timestamp")
+
+    def zoned(expression: pl.Expr, ambiguous: str) -> pl.Expr:
+        return expression.dt.replace_time_zone(timezone, ambiguous=ambiguous, non_existent="null")  # type: ignore[arg-type]
+
+    skipped = zoned(label, "earliest").is_null()
+    before = zoned(label - HOUR, "earliest") + HOUR
+    return [
+        pl.coalesce(zoned(label, "earliest"), before).alias("first"),
+        pl.coalesce(zoned(label, "latest"), before).alias("second"),
+        skipped.alias("skipped"),
+    ]
+
+
+def _choose(repeated: pl.DataFrame, rows: pl.DataFrame, config: StreamConfig) -> pl.DataFrame:
+    """Repeated labels with `first` set to the instant each row stands for."""
+    target = config.variable_names[0]
+    edges = repeated.group_by("sensor_id").agg(
+        (pl.col("timestamp").min() - config.step).alias("before"), (pl.col("timestamp").max() + config.step).alias("after")
+    )
+    around = rows.group_by("sensor_id", "timestamp").agg(pl.col(target).mean().alias("level"))
+    for side in ("before", "after"):
+        level = around.rename({"timestamp": side, "level": f"{side}_level"})
+        edges = edges.join(level, on=["sensor_id", side], how="left")
+    falling = (pl.col("before_level") > pl.col("after_level")).fill_null(False)
+    keys = ["sensor_id", "timestamp"]
+    order = ([pl.col("received")] if "received" in repeated.columns else []) + [
+        pl.when(falling).then(-pl.col(target)).otherwise(pl.col(target))
+    ]
+    others = [pl.col(name) for name in config.variable_names[1:]]
+    ranked = (
+        repeated.join(edges.select("sensor_id", "before_level", "after_level"), on="sensor_id", how="left")
+        .sort(*keys, *order, *others, nulls_last=True)
+        .with_columns(pl.int_range(pl.len()).over(keys).alias("turn"))
+    )
+    chosen = pl.when(pl.col("turn") == 0).then(pl.col("first")).otherwise(pl.col("second"))
+    return ranked.with_columns(chosen.alias("first")).drop("before_level", "after_level", "turn")
+
+
+def step_count(period: Period, step: timedelta) -> int:
+    """Number of steps that begin in the period, by elapsed time (a clock change makes a day of 23 or 25 hours)."""
+    elapsed = period.end.astimezone(UTC) - period.start.astimezone(UTC)
+    return -(-elapsed // step)
+
+
+def step_index(period: Period, config: StreamConfig) -> tuple[pl.Expr, pl.Expr]:
+    """Expressions over `timestamp`: the step it belongs to, and whether it lies on the grid.
+
+    Steps longer than an hour are counted on the local clock, so a clock change moves them by an hour.
+    """
+    step = config.step
+    tolerance = max(config.source.tolerance or timedelta(0), HOUR if step > HOUR else timedelta(0))
+    start = int(period.start.timestamp() * 1000)
+    size = int(step.total_seconds() * 1000)
+    offset = pl.col("timestamp").dt.epoch("ms") - start
+    index = (offset + size // 2).floordiv(size)
+    near = (offset - index * size).abs() <= int(tolerance.total_seconds() * 1000)
+    return index.cast(pl.Int64), near
+
+
+def step_times(period: Period, step: timedelta, count: int) -> pl.Series:
+    """UTC instants of the period's steps."""
+    start = period.start.astimezone(UTC)
+    return pl.datetime_range(start, start + step * (count - 1), interval=step, time_unit="ms", time_zone="UTC", eager=True).alias(
+        "timestamp"
+    )
+
+
+def calendar_features(seconds: NDArray[np.int64], timezone: str, step: timedelta) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Slot of the local day and day of the local week (Monday 0) of UTC instants in seconds."""
+    local = pl.Series(seconds * 1000).cast(pl.Datetime("ms")).dt.replace_time_zone("UTC").dt.convert_time_zone(timezone)
+    minutes = local.dt.hour().cast(pl.Int64) * 3600 + local.dt.minute().cast(pl.Int64) * 60 + local.dt.second().cast(pl.Int64)
+    slot = (minutes // int(step.total_seconds())).to_numpy()
+    return slot.astype(np.int64), (local.dt.weekday().to_numpy() - 1).astype(np.int64)
+
+
+def local_date(moment: datetime, timezone: str) -> str:
+    """ISO date of an instant on the stream's clock."""
+    from zoneinfo import ZoneInfo
+
+    return moment.astimezone(ZoneInfo(timezone)).date().isoformat()

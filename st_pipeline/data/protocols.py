@@ -1,0 +1,202 @@
+"""The two protocols: every convention by its name, and what it does to one period's arrays.
+
+`sound`: statistics of the training part alone, masks from the data. `paper`: the conventions of EAC's public code
+(continual-methods, sections 0 and 3), reproduced: statistics of each part's own windows, raw targets, missing as
+zero and zero as missing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from st_pipeline.config import ScalingConfig, StreamConfig
+from st_pipeline.data.clock import calendar_features
+from st_pipeline.data.scaling import Scaler
+from st_pipeline.data.splits import Split, require_windows, split, window_starts
+from st_pipeline.data.tensors import SeriesTensor
+from st_pipeline.data.windows import Windows
+from st_pipeline.types import NodeSet
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Named conventions.
+
+    Attributes:
+        statistics: the windows a split is standardised by: those of the training part, or its own.
+        missing: a cell without a usable value is masked, or read as zero.
+        raw_target: the forecast is in the unit of the readings, with no inverse transform.
+        drop_last_window: leave out the last window of each part.
+        batch_mean: validation error is the mean over batches, each batch weighing the same.
+        masked_loss: unobserved targets do not count in the loss.
+        epochs, batch, learning_rate, weight_decay, patience, loss, decay: training settings.
+    """
+
+    name: str
+    statistics: Literal["train", "own"]
+    missing: Literal["mask", "zero"]
+    raw_target: bool
+    drop_last_window: bool
+    batch_mean: bool
+    masked_loss: bool
+    loss: Literal["mae", "mse"]
+    epochs: int = 100
+    batch: int = 128
+    learning_rate: float = 0.03
+    weight_decay: float = 0.01
+    patience: int = 5
+    decay: Literal["none", "cosine"] = "none"
+
+
+SOUND = Protocol(
+    name="sound",
+    statistics="train",
+    missing="mask",
+    raw_target=False,
+    drop_last_window=False,
+    batch_mean=False,
+    masked_loss=True,
+    loss="mae",
+)
+PAPER = Protocol(
+    name="paper",
+    statistics="own",
+    missing="zero",
+    raw_target=True,
+    drop_last_window=True,
+    batch_mean=True,
+    masked_loss=False,
+    loss="mse",
+)
+PROTOCOLS = {protocol.name: protocol for protocol in (SOUND, PAPER)}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a period, ready to be cut into windows: what a model reads, and the truth it is scored on.
+
+    truth (L, N) and scored (L, N) are in the unit of the readings, whatever the protocol.
+    """
+
+    windows: Windows
+    starts: Tensor  # (S,) first steps of the part's windows
+    truth: Tensor
+    scored: Tensor
+    scaler: Scaler
+    raw_target: bool
+
+    def restore(self, forecast: Tensor) -> Tensor:
+        """Model units (..., N) -> the unit of the readings."""
+        return forecast if self.raw_target else self.scaler.restore(forecast)
+
+
+@dataclass(frozen=True)
+class PeriodArrays:
+    """One period as a protocol sees it: cells, node set, cuts; parts are made on demand."""
+
+    protocol: Protocol
+    nodes: NodeSet
+    period: str
+    values: Tensor  # (L, N, C), 0 where not usable
+    usable: Tensor  # (L, N, C) bool
+    truth: Tensor  # (L, N)
+    scored: Tensor  # (L, N) bool
+    time_of_day: Tensor
+    day_of_week: Tensor
+    cuts: Split
+    window: int
+    horizon: int
+    lags: tuple[int, ...]
+
+    @classmethod
+    def of(
+        cls,
+        tensor: SeriesTensor,
+        nodes: NodeSet,
+        config: StreamConfig,
+        *,
+        protocol: Protocol,
+        lags: tuple[int, ...] = (),
+        device: torch.device | str = "cpu",
+    ) -> PeriodArrays:
+        """The arrays of a period on the device."""
+        landed = torch.from_numpy(tensor.landed)
+        observed = torch.from_numpy(tensor.observed)
+        values = torch.from_numpy(tensor.values)
+        mask = protocol.missing == "mask"
+        cells = observed if mask else torch.ones_like(observed)
+        slot, day = (torch.from_numpy(part) for part in calendar_features(tensor.times, tensor.timezone, config.step))
+        return cls(
+            protocol=protocol,
+            nodes=nodes,
+            period=tensor.period,
+            values=(values * (observed if mask else landed)).to(device),
+            usable=cells.to(device),
+            truth=values[..., 0].to(device),
+            scored=(observed if mask else landed)[..., 0].to(device),
+            time_of_day=slot.to(device),
+            day_of_week=day.to(device),
+            cuts=split(len(values), config.split),
+            window=config.window,
+            horizon=config.horizon,
+            lags=lags,
+        )
+
+    def starts(self, part: range) -> range:
+        return window_starts(part, self.window + self.horizon, drop_last=self.protocol.drop_last_window)
+
+    def fit_scaler(self, scaling: ScalingConfig) -> Scaler:
+        """Statistics that protocol `sound` uses for all parts: those of the training part."""
+        train = slice(self.cuts.train.start, self.cuts.train.stop)
+        return Scaler.fit(
+            self.values[train], self.usable[train], nodes=self.nodes, per=scaling.per, transform=scaling.transform
+        )
+
+    def part(self, name: Literal["train", "validation", "test"], scaler: Scaler) -> Part:
+        """One part in model units.
+
+        Args:
+            scaler: of the training part; protocol `paper` replaces it by the part's own.
+
+        Raises:
+            InputError: the part is too short for one window.
+        """
+        steps: range = getattr(self.cuts, name)
+        starts = self.starts(steps)
+        require_windows(starts, steps, name=name, period=self.period, span=self.window + self.horizon)
+        used = scaler.for_nodes(self.nodes).to(self.values.device)
+        if self.protocol.statistics == "own":
+            used = self._own_scaler(starts)
+        standardised = torch.where(self.usable, used.standardise(self.values), 0.0)
+        windows = Windows(
+            values=standardised,
+            observed=self.usable,
+            target=self.values[..., 0] if self.protocol.raw_target else standardised[..., 0],
+            target_observed=self.usable[..., 0],
+            time_of_day=self.time_of_day,
+            day_of_week=self.day_of_week,
+            window=self.window,
+            horizon=self.horizon,
+            lags=self.lags,
+        )
+        first = torch.arange(starts.start, starts.stop, device=self.values.device)
+        return Part(windows, first, self.truth, self.scored, used, self.protocol.raw_target)
+
+    def _own_scaler(self, starts: range) -> Scaler:
+        """One mean and deviation over the inputs of all windows of a part: a step weighs as often as it is an input."""
+        steps = torch.arange(starts.start, starts.stop + self.window - 1)
+        weight = torch.minimum(
+            torch.minimum(steps - starts.start + 1, starts.stop + self.window - 1 - steps),
+            torch.tensor(min(self.window, len(starts))),
+        ).to(self.values.device, torch.float64)
+        inputs = self.values[starts.start : starts.stop + self.window - 1].double()
+        total = weight.sum() * inputs.shape[1]
+        mean = torch.einsum("l,lnc->c", weight, inputs) / total
+        spread = (torch.einsum("l,lnc->c", weight, (inputs - mean) ** 2) / total).sqrt()
+        shape = self.values.shape[1:]
+        scale = torch.where(spread > 0, spread, torch.ones_like(spread))
+        return Scaler("none", self.nodes.ids, mean.float().expand(shape), scale.float().expand(shape), {})

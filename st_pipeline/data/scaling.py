@@ -1,0 +1,124 @@
+"""Standardisation: fitted on one slice of time, applied everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor
+
+from st_pipeline.types import NodeSet
+
+MIN_CELLS = 48  # a sensor with fewer training cells takes the network's statistics
+TINY = 1e-6
+
+Transform = Literal["none", "sqrt", "log"]
+
+
+@dataclass(frozen=True)
+class Scaler:
+    """z = (transform(x) - mean) / scale, per node and channel; the transform applies to the target alone.
+
+    mean, scale: (N, C). Statistics of sensors that have left are kept by id in `others`, so that a model can be
+    scored on an earlier network.
+    """
+
+    transform: Transform
+    ids: tuple[str, ...]
+    mean: Tensor
+    scale: Tensor
+    others: Mapping[str, tuple[Tensor, Tensor]]
+
+    @classmethod
+    def fit(
+        cls, values: Tensor, observed: Tensor, *, nodes: NodeSet, per: Literal["network", "sensor"], transform: Transform
+    ) -> Self:
+        """Statistics of the observed cells of values (L, N, C); pass the training slice and nothing else.
+
+        With `per: sensor` the target is standardised by each sensor's own statistics. A sensor or channel that
+        hardly varies, or was hardly measured, takes the network's.
+        """
+        x = torch.cat([_forward(values[..., :1], transform), values[..., 1:]], dim=-1).double()
+        seen = observed.double()
+        network = _moments(x, seen, dims=(0, 1))  # each (C,)
+        mean, scale = (part.expand(values.shape[1:]).clone() for part in network)
+        if per == "sensor":
+            count = seen[..., 0].sum(0)
+            own_mean, own_scale = _moments(x[..., 0], seen[..., 0], dims=(0,))
+            usable = (count >= MIN_CELLS) & (own_scale > TINY * network[1][0])
+            mean[:, 0] = torch.where(usable, own_mean, mean[:, 0])
+            scale[:, 0] = torch.where(usable, own_scale, own_scale[usable].mean() if usable.any() else scale[:, 0])
+        return cls(transform, nodes.ids, mean.float(), scale.float(), {})
+
+    def following(self, previous: Scaler | None) -> Scaler:
+        """This scaler, also knowing the sensors of an earlier one that have left."""
+        if previous is None:
+            return self
+        known = previous.by_id()
+        return replace(self, others={name: known[name] for name in known if name not in set(self.ids)})
+
+    def by_id(self) -> dict[str, tuple[Tensor, Tensor]]:
+        own = {name: (self.mean[row], self.scale[row]) for row, name in enumerate(self.ids)}
+        return {**self.others, **own}
+
+    def for_nodes(self, nodes: NodeSet) -> Scaler:
+        """The statistics in the order of another node set; a sensor never met takes the mean of all."""
+        if nodes.ids == self.ids:
+            return self
+        known = self.by_id()
+        usual = (self.mean.mean(0), self.scale.mean(0))
+        rows = [known.get(name, usual) for name in nodes.ids]
+        return replace(self, ids=nodes.ids, mean=torch.stack([row[0] for row in rows]), scale=torch.stack([row[1] for row in rows]))
+
+    def standardise(self, values: Tensor) -> Tensor:
+        """(..., N, C) -> (..., N, C)."""
+        x = torch.cat([_forward(values[..., :1], self.transform), values[..., 1:]], dim=-1)
+        return (x - self.mean) / self.scale
+
+    def restore(self, target: Tensor) -> Tensor:
+        """Standardised target (..., N) -> the unit of the readings."""
+        return _backward(target * self.scale[:, 0] + self.mean[:, 0], self.transform)
+
+    def to(self, device: torch.device | str) -> Scaler:
+        others = {name: (mean.to(device), scale.to(device)) for name, (mean, scale) in self.others.items()}
+        return replace(self, mean=self.mean.to(device), scale=self.scale.to(device), others=others)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and facts for a checkpoint."""
+        names = list(self.others)
+        tensors = {"mean": self.mean, "scale": self.scale}
+        if names:
+            tensors |= {
+                "other_mean": torch.stack([self.others[name][0] for name in names]),
+                "other_scale": torch.stack([self.others[name][1] for name in names]),
+            }
+        return tensors, {"transform": self.transform, "ids": list(self.ids), "others": names}
+
+    @classmethod
+    def from_state(cls, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Self:
+        others = {
+            name: (tensors["other_mean"][row], tensors["other_scale"][row]) for row, name in enumerate(facts["others"])
+        }
+        return cls(facts["transform"], tuple(facts["ids"]), tensors["mean"], tensors["scale"], others)
+
+
+def _moments(x: Tensor, seen: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the seen cells; 0 and 1 where nothing was seen or nothing varies."""
+    count = seen.sum(dims).clamp(min=1)
+    mean = (x * seen).sum(dims) / count
+    spread = (((x - mean) ** 2 * seen).sum(dims) / count).sqrt()
+    return mean, torch.where(spread > TINY, spread, torch.ones_like(spread)) if x.dim() == 3 else spread
+
+
+def _forward(values: Tensor, transform: Transform) -> Tensor:
+    if transform == "sqrt":
+        return values.clamp(min=0).sqrt()
+    return torch.log1p(values.clamp(min=0)) if transform == "log" else values
+
+
+def _backward(values: Tensor, transform: Transform) -> Tensor:
+    if transform == "sqrt":
+        return values.clamp(min=0) ** 2
+    return torch.expm1(values.clamp(min=0, max=30)) if transform == "log" else values

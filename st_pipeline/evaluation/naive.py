@@ -1,0 +1,90 @@
+"""Naive forecasts, always in the table: last value, a day ago, a week ago, the average of the same hour of the week."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from st_pipeline.config import NAIVE_MODELS
+from st_pipeline.data.protocols import PeriodArrays
+from st_pipeline.data.splits import window_starts
+
+DAYS_PER_WEEK = 7
+CHUNK = 512  # windows at a time
+
+
+class NaiveForecasts:
+    """Forecasts of one period's test windows without learning.
+
+    A forecast uses observed values before the window's end and averages of the training part, nothing else; where
+    its own value is missing it falls back, in this order: a week ago, a day ago, the last value, the sensor's
+    average, the network's average.
+    """
+
+    def __init__(self, arrays: PeriodArrays, steps_per_day: int) -> None:
+        self.arrays = arrays
+        self.day = steps_per_day
+        self.values = arrays.values[..., 0]  # (L, N)
+        self.observed = arrays.usable[..., 0] & arrays.scored
+        train = slice(0, arrays.cuts.train.stop)
+        seen = self.observed[train].double()
+        total = (self.values[train].double() * seen).sum(0)
+        network = total.sum() / seen.sum().clamp(min=1)
+        self.average = torch.where(seen.sum(0) > 0, total / seen.sum(0).clamp(min=1), network).float()
+        self.last = self._last_values()
+        self.profile, self.profile_seen = self._profile(train)
+
+    def batches(self, name: str) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Forecast, truth and scored cells (B, H, N) of the test windows, for one of `NAIVE_MODELS`."""
+        arrays = self.arrays
+        starts = window_starts(arrays.cuts.test, arrays.window + arrays.horizon)
+        ahead = torch.arange(arrays.window, arrays.window + arrays.horizon)
+        makers = dict(zip(NAIVE_MODELS, (self._last, self._daily, self._weekly, self._historical), strict=True))
+        for chunk in torch.arange(starts.start, starts.stop).split(CHUNK):
+            future = chunk[:, None] + ahead
+            issued = chunk + arrays.window - 1
+            yield makers[name](issued, future), arrays.truth[future], arrays.scored[future]
+
+    def _last(self, issued: Tensor, future: Tensor) -> Tensor:
+        return self.last[issued][:, None].expand(-1, future.shape[1], -1)
+
+    def _daily(self, issued: Tensor, future: Tensor) -> Tensor:
+        return self._seasonal(issued, future, [self.day], self._last(issued, future))
+
+    def _weekly(self, issued: Tensor, future: Tensor) -> Tensor:
+        week = DAYS_PER_WEEK * self.day
+        return self._seasonal(issued, future, [week, 2 * week], self._daily(issued, future))
+
+    def _historical(self, issued: Tensor, future: Tensor) -> Tensor:
+        slot = self.arrays.day_of_week[future] * self.day + self.arrays.time_of_day[future]
+        return torch.where(self.profile_seen[slot], self.profile[slot], self.average.expand(*future.shape, -1))
+
+    def _seasonal(self, issued: Tensor, future: Tensor, lags: list[int], otherwise: Tensor) -> Tensor:
+        """The value one lag before, whole lags further back where that is not yet known; the first lag that has one."""
+        forecast, known = otherwise, torch.zeros_like(otherwise, dtype=torch.bool)
+        for lag in reversed(lags):
+            ahead = future - issued[:, None]
+            at = future - lag * (-(-ahead // lag))
+            inside = at >= 0
+            seen = self.observed[at.clamp(min=0)] & inside[..., None]
+            forecast = torch.where(seen, self.values[at.clamp(min=0)], forecast)
+            known = known | seen
+        return forecast
+
+    def _last_values(self) -> Tensor:
+        """(L, N): the last observed value up to each step, the sensor's average before there is one."""
+        steps = torch.arange(len(self.values))[:, None].expand_as(self.observed)
+        latest = torch.where(self.observed, steps, -1).cummax(0).values
+        found = self.values.gather(0, latest.clamp(min=0))
+        return torch.where(latest >= 0, found, self.average)
+
+    def _profile(self, train: slice) -> tuple[Tensor, Tensor]:
+        """(7 * slots, N): average of the training part by slot of the week, and where there is one."""
+        slot = self.arrays.day_of_week[train] * self.day + self.arrays.time_of_day[train]
+        size = (DAYS_PER_WEEK * self.day, self.values.shape[1])
+        seen = self.observed[train].double()
+        count = torch.zeros(size, dtype=torch.float64).index_add_(0, slot, seen)
+        total = torch.zeros(size, dtype=torch.float64).index_add_(0, slot, self.values[train].double() * seen)
+        return (total / count.clamp(min=1)).float(), count > 0

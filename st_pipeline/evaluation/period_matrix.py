@@ -1,0 +1,55 @@
+"""The period matrix: error of the model after period i on the test part of period j, and what it says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class PeriodMatrix:
+    """R[i, j], errors (P, P) with NaN above the diagonal: row i is the model after period i, column j the test period."""
+
+    periods: tuple[str, ...]
+    errors: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, scores: pl.DataFrame, *, metric: str = "mae", horizon: str = "published_average", cohort: str = "all") -> PeriodMatrix:
+        """From the tidy rows of one model."""
+        rows = scores.filter((pl.col("metric") == metric) & (pl.col("horizon") == horizon) & (pl.col("cohort") == cohort))
+        periods = tuple(sorted({*rows["period"].to_list(), *rows["trained_through"].to_list()}))
+        place = {key: index for index, key in enumerate(periods)}
+        errors = np.full((len(periods), len(periods)), np.nan)
+        for through, period, value in rows.select("trained_through", "period", "value").iter_rows():
+            errors[place[through], place[period]] = np.nan if value is None else value
+        return cls(periods, errors)
+
+    @property
+    def forgetting(self) -> float | None:
+        """Mean over earlier periods of the last error minus the best there ever was (Chaudhry et al. 2018, for errors)."""
+        last = self.errors[-1, :-1]
+        with np.errstate(all="ignore"):
+            best = np.array([_least(self.errors[j:, j]) for j in range(len(self.periods) - 1)])
+        return _mean(last - best) if len(last) else None
+
+    @property
+    def backward_transfer(self) -> float | None:
+        """Mean over earlier periods of the last error minus the error right after learning that period.
+
+        (Lopez-Paz and Ranzato 2017, for errors: negative is improvement, positive is forgetting.)
+        """
+        diagonal = np.diag(self.errors)[:-1]
+        return _mean(self.errors[-1, :-1] - diagonal) if len(diagonal) else None
+
+
+def _least(column: NDArray[np.float64]) -> float:
+    known = column[~np.isnan(column)]
+    return float(known.min()) if len(known) else float("nan")
+
+
+def _mean(values: NDArray[np.float64]) -> float | None:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else None

@@ -1,0 +1,162 @@
+"""Scoring a trained model on the test part of a period, and what a person looks at beside the scores."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from st_pipeline.config import NAIVE_MODELS, StreamConfig
+from st_pipeline.data.protocols import SOUND, Part, PeriodArrays
+from st_pipeline.evaluation.metrics import Tally
+from st_pipeline.evaluation.naive import NaiveForecasts
+from st_pipeline.training.checkpoint import Checkpoint
+from st_pipeline.training.compute import Compute
+from st_pipeline.training.fit import forecasts
+from st_pipeline.training.learner import BACKBONE, Learner, PeriodData, Trained
+from st_pipeline.types import Graph, NodeSet
+
+SCHEMA = {
+    "stream": pl.String,
+    "model": pl.String,
+    "protocol": pl.String,
+    "seed": pl.Int64,
+    "trained_through": pl.String,
+    "period": pl.String,
+    "cohort": pl.String,
+    "metric": pl.String,
+    "horizon": pl.String,
+    "value": pl.Float64,
+}
+TRACE_STEPS = 7  # days of the test part that a trace shows
+MIN_CELLS = 24  # a sensor with fewer scored cells is not shown as best, median or worst
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores in tidy rows, and diagnostics of the newest period as a JSON document."""
+
+    scores: pl.DataFrame
+    diagnostics: dict[str, Any]
+
+
+def evaluate_model(
+    learner: Learner, parts: Mapping[str, Checkpoint], history: Mapping[str, PeriodData], *, compute: Compute
+) -> Evaluation:
+    """Score a model on the test parts of every period it has lived through.
+
+    Args:
+        history: period key -> data, up to and including the model's own period.
+    """
+    newest = parts[BACKBONE].facts["period"]
+    current = history[newest]
+    frames = []
+    with compute.guard(learner.estimate_bytes(current), f"{learner.stream.name}/{learner.model.name} evaluation") as usage:
+        trained = learner.restore(parts)
+        trained.scaler = trained.scaler.to(usage.device)
+        diagnostics: dict[str, Any] = {}
+        for key in sorted(history):
+            data = history[key]
+            part, graph, forecaster = _prepared(learner, trained, data, usage.device)
+            tally = Tally.of(forecasts(forecaster, part, graph))
+            frames.append(score_rows(tally, data.nodes, _names(learner, newest, key)))
+            if key == newest:
+                diagnostics = _diagnostics(tally, data, part, forecasts(forecaster, _latest(part, learner.stream), graph))
+    diagnostics["cost"] = {**_counts(parts), **parts[BACKBONE].cost}
+    return Evaluation(pl.concat(frames), diagnostics)
+
+
+def evaluate_naive(stream: StreamConfig, data: PeriodData) -> Evaluation:
+    """Score the naive forecasts on the test part of one period, protocol `sound`."""
+    arrays = PeriodArrays.of(data.tensor, data.nodes, stream, protocol=SOUND)
+    naive = NaiveForecasts(arrays, stream.steps_per_day)
+    frames = []
+    for name in NAIVE_MODELS:
+        names = {"stream": stream.name, "model": name, "protocol": SOUND.name, "seed": 0}
+        tally = Tally.of(naive.batches(name))
+        frames.append(score_rows(tally, data.nodes, {**names, "trained_through": data.period.key, "period": data.period.key}))
+    return Evaluation(pl.concat(frames), {})
+
+
+def score_rows(tally: Tally, nodes: NodeSet, names: Mapping[str, Any]) -> pl.DataFrame:
+    """Tidy rows of all sensors and of each cohort."""
+    cohorts: dict[str, list[int] | None] = {"all": None, **nodes.cohorts}
+    rows = [
+        {**names, "cohort": cohort, "metric": metric, "horizon": horizon, "value": None if np.isnan(value) else value}
+        for cohort, members in cohorts.items()
+        for (metric, horizon), value in tally.scores(members).items()
+    ]
+    return pl.DataFrame(rows, schema=SCHEMA)
+
+
+def _prepared(learner: Learner, trained: Trained, data: PeriodData, device: torch.device) -> tuple[Part, Graph, Any]:
+    """The test part, the graph and the model for the node set of a period."""
+    forecaster = copy.deepcopy(trained.forecaster)
+    forecaster.expand(data.nodes)
+    part = learner.arrays(data, device).part("test", trained.scaler)
+    return part, data.graph.to(device), forecaster.to(device)
+
+
+def _names(learner: Learner, trained_through: str, period: str) -> dict[str, Any]:
+    model = learner.model
+    names = {"stream": learner.stream.name, "model": model.name, "protocol": model.protocol, "seed": model.seed}
+    return {**names, "trained_through": trained_through, "period": period}
+
+
+def _counts(parts: Mapping[str, Checkpoint]) -> dict[str, Any]:
+    facts = parts[BACKBONE].facts
+    return {name: facts[name] for name in ("parameters", "trainable", "best_epoch")}
+
+
+def _latest(part: Part, stream: StreamConfig) -> Part:
+    """The last windows of a part, as many as a trace shows."""
+    starts = part.starts[-TRACE_STEPS * stream.steps_per_day :]
+    return Part(part.windows, starts, part.truth, part.scored, part.scaler, part.raw_target)
+
+
+def _diagnostics(
+    tally: Tally, data: PeriodData, part: Part, batches: Iterator[tuple[Tensor, Tensor, Tensor]]
+) -> dict[str, Any]:
+    """Errors per sensor, and truth against forecast for the best, the median and the worst sensor."""
+    mae, wape = tally.by_sensor("mae"), tally.by_sensor("wape")
+    cells = tally.observed.count.sum(axis=1)
+    sensors = [
+        {"sensor_id": name, "mae": _number(mae[row]), "wape": _number(wape[row]), "cells": int(cells[row])}
+        for row, name in enumerate(data.nodes.ids)
+    ]
+    chosen = _exemplars(np.where(cells >= MIN_CELLS, wape, np.nan))
+    forecast, truth, scored = (torch.cat(part) for part in zip(*batches, strict=True))
+    first = int(part.starts[-len(forecast)]) + part.windows.window
+    steps = part.windows.horizon
+    traces = []
+    for rank, row in chosen.items():
+        shown = {
+            "forecast_first": forecast[:, 0, row],
+            "forecast_last": forecast[:, -1, row],
+            "truth": torch.where(scored[:, 0, row], truth[:, 0, row], torch.nan),
+        }
+        series = {name: [_number(v) for v in values.cpu().numpy()] for name, values in shown.items()}
+        times = data.tensor.times[first : first + len(forecast)].tolist()
+        traces.append({"rank": rank, "sensor_id": data.nodes.ids[row], "wape": _number(wape[row]), "times": times, **series})
+    return {"period": data.period.key, "horizon": steps, "sensors": sensors, "traces": traces}
+
+
+def _exemplars(errors: NDArray[np.float64]) -> dict[str, int]:
+    """Rows of the best, median and worst sensor by relative error; fewer where there are fewer sensors."""
+    order = [int(row) for row in np.argsort(errors, kind="stable") if not np.isnan(errors[row])]
+    if not order:
+        return {}
+    picks = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
+    return {rank: row for i, (rank, row) in enumerate(picks.items()) if row not in list(picks.values())[:i]}
+
+
+def _number(value: float) -> float | None:
+    """A float JSON can hold, to four significant decimals."""
+    return None if not np.isfinite(value) else float(f"{float(value):.6g}")

@@ -1,0 +1,28 @@
+"""The spatial layer of EAC's backbone."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from st_pipeline.types import Graph
+
+
+class GraphConv(nn.Module):
+    """A_hat x W_n + b + x W_s: neighbours and the node itself have weights of their own, A_hat is row-normalised.
+
+    (EAC, Appendix D, as its public code has it: D^-1 A without self loops, and no bias on the node's own term.)
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.neighbour = nn.Linear(inputs, outputs)
+        self.own = nn.Linear(inputs, outputs, bias=False)
+
+    def forward(self, x: Tensor, graph: Graph) -> Tensor:
+        """(..., N, inputs) -> (..., N, outputs); the narrower side is what travels over the edges."""
+        weight, bias = self.neighbour.weight, self.neighbour.bias
+        if self.neighbour.out_features < self.neighbour.in_features:
+            gathered = graph.propagate(nn.functional.linear(x, weight)) + bias
+        else:
+            gathered = nn.functional.linear(graph.propagate(x), weight, bias)
+        return gathered + self.own(x)

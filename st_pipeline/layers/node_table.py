@@ -1,0 +1,94 @@
+"""Rows of parameters that belong to sensors: the only parameters with a node axis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from st_pipeline.types import NodeSet
+
+
+class NodeTable(nn.Module):
+    """(N, width) parameters, one row per sensor, that grow and shrink with the network.
+
+    Rows of retained sensors and rows appended by the last `expand` are separate parameters, so that either can be
+    frozen. The row of a sensor that leaves is kept aside and restored, bit for bit, when the sensor returns.
+
+    Args:
+        num_nodes: rows at first; the ids come with the first `expand`.
+        width: columns.
+        bound: new rows are uniform in [-bound, bound].
+    """
+
+    def __init__(self, num_nodes: int, width: int, *, bound: float = 0.1) -> None:
+        super().__init__()
+        self.width = width
+        self.bound = bound
+        self.ids: tuple[str, ...] = ()
+        self.cold_ids: tuple[str, ...] = ()
+        self.retained = nn.Parameter(torch.empty(0, width))
+        self.appended = nn.Parameter(torch.empty(num_nodes, width))
+        self.register_buffer("cold", torch.empty(0, width))
+        self.reset_parameters()
+
+    def forward(self) -> Tensor:
+        """(N, width), in the order of the node set."""
+        return torch.cat([self.retained, self.appended])
+
+    def reset_parameters(self) -> None:
+        """All rows drawn anew; rows kept aside are dropped."""
+        for rows in (self.retained, self.appended):
+            nn.init.uniform_(rows, -self.bound, self.bound)
+        self.cold, self.cold_ids = self.cold[:0], ()
+
+    def expand(self, nodes: NodeSet) -> None:
+        """Rows for exactly these nodes: known sensors keep theirs, new ones are drawn, those that left are kept aside."""
+        if not self.ids and len(self.appended) == len(nodes):
+            self.ids = nodes.ids  # the rows made at construction are those of the first node set
+            return
+        known = {name: row for names, rows in self._rows() for name, row in zip(names, rows, strict=True)}
+        leading = next((i for i, name in enumerate(nodes.ids) if name not in set(self.ids)), len(nodes))
+        fresh = torch.empty(len(nodes), self.width, device=self.cold.device).uniform_(-self.bound, self.bound)
+        rows = [known.get(name, fresh[place]) for place, name in enumerate(nodes.ids)]
+        table = torch.stack(rows) if rows else fresh
+        left = [name for name in known if name not in set(nodes.ids)]
+        self.cold = torch.stack([known[name] for name in left]) if left else self.cold[:0]
+        self.ids, self.cold_ids = nodes.ids, tuple(left)
+        self.retained = nn.Parameter(table[:leading].clone())
+        self.appended = nn.Parameter(table[leading:].clone())
+
+    def adopt(self, ids: Sequence[str], cold_ids: Sequence[str]) -> None:
+        """Make room for a saved table of these sensors; the rows come with `load_state_dict`."""
+        like = self.cold
+        self.ids, self.cold_ids = tuple(ids), tuple(cold_ids)
+        self.retained = nn.Parameter(like.new_empty(len(ids), self.width))
+        self.appended = nn.Parameter(like.new_empty(0, self.width))
+        self.cold = like.new_empty(len(cold_ids), self.width)
+
+    def _rows(self) -> list[tuple[tuple[str, ...], Tensor]]:
+        return [(self.ids, self().detach()), (self.cold_ids, self.cold)]
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        rows = self()
+        destination[f"{prefix}rows"] = rows if keep_vars else rows.detach()
+        destination[f"{prefix}cold"] = self.cold
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, local_metadata: Any, strict: bool, missing: list[str], *rest: Any
+    ) -> None:
+        rows, cold = state_dict.get(f"{prefix}rows"), state_dict.get(f"{prefix}cold")
+        if rows is None or cold is None:
+            missing += [f"{prefix}rows", f"{prefix}cold"]
+            return
+        with torch.no_grad():
+            self.retained.copy_(rows[: len(self.retained)])
+            self.appended.copy_(rows[len(self.retained) :])
+            self.cold.copy_(cold)
+
+
+def node_tables(module: nn.Module) -> dict[str, NodeTable]:
+    """Every node table inside a module, by its dotted name."""
+    return {name: part for name, part in module.named_modules() if isinstance(part, NodeTable)}

@@ -1,0 +1,65 @@
+"""The interface of every model: window of readings -> forecast."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from st_pipeline.layers.node_table import node_tables
+from st_pipeline.types import Graph, NodeSet, SeriesShape, Target, Window
+
+Criterion = Callable[[Tensor, Target], Tensor]
+
+
+class Forecaster(nn.Module):
+    """Window of readings -> forecast in the units the model is trained in, (B, H, N).
+
+    Knows no labels, no strategy and no optimiser. Wrappers are forecasters that hold a forecaster.
+    """
+
+    shape: SeriesShape
+
+    def embed(self, window: Window, graph: Graph) -> Tensor:
+        """Shallow input representation, (B, N, width) or deeper; wrappers add to it."""
+        raise NotImplementedError
+
+    def core(self, hidden: Tensor, window: Window, graph: Graph) -> Tensor:
+        """Deep, label-side representation of an embedding."""
+        raise NotImplementedError
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Forecast (B, H, N) of a label-side representation."""
+        raise NotImplementedError
+
+    def forward(self, window: Window, graph: Graph) -> Tensor:
+        return self.head(self.core(self.embed(window, graph), window, graph))
+
+    def training_loss(self, window: Window, target: Target, graph: Graph, criterion: Criterion) -> Tensor:
+        """Scalar loss of one batch; the only place labels enter."""
+        return criterion(self(window, graph), target)
+
+    @property
+    def width(self) -> int:
+        """Size of the last axis of the embedding."""
+        raise NotImplementedError
+
+    def parts(self) -> dict[str, nn.Module]:
+        """What is stored and trained separately, by asset name."""
+        return {"backbone": self}
+
+    def expand(self, nodes: NodeSet) -> None:
+        """New rows in every node table, old rows kept by sensor id."""
+        for table in node_tables(self).values():
+            table.expand(nodes)
+
+    def reset(self) -> None:
+        """All parameters drawn anew, as at construction."""
+        for module in self.modules():
+            if callable(reset := getattr(module, "reset_parameters", None)):
+                reset()
+
+
+def count_parameters(module: nn.Module, *, trainable: bool = False) -> int:
+    """Number of parameters, or of those that training would change."""
+    return sum(part.numel() for part in module.parameters() if part.requires_grad or not trainable)

@@ -1,0 +1,103 @@
+"""Per-period matrices: one `.npz` a period, time by sensor, as the published archives of EAC and TrafficStream.
+
+`{period}` in a pattern is the period's key. Column j is the same sensor in every period; new sensors are appended.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from datetime import UTC
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from st_pipeline.config import RESERVED
+from st_pipeline.errors import InputError, closest
+from st_pipeline.periods import Period
+from st_pipeline.readers.base import EDGE_SCHEMA, SENSOR_SCHEMA, Reader, SourceContext
+from st_pipeline.registry import READERS
+
+
+@READERS.register
+class NpzReader(Reader):
+    """Matrices (L, N) or (L, N, C) with timestamps made from the period's start and the stream's step."""
+
+    def __init__(
+        self, context: SourceContext, *, readings: str, array: str = "x", adjacency: str | None = None, steps: int | None = None
+    ) -> None:
+        self.context = context
+        self.pattern = readings
+        self.adjacency = adjacency
+        self.array = array
+        self.steps = steps
+
+    @property
+    def has_edges(self) -> bool:  # type: ignore[override]
+        return self.adjacency is not None
+
+    def files(self) -> list[Path]:
+        patterns = [self.pattern, *([self.adjacency] if self.adjacency else [])]
+        return [file for pattern in patterns for file in self.context.find(pattern.replace("{period}", "*"), "readings")]
+
+    def sensors(self) -> pl.DataFrame:
+        return pl.DataFrame(schema=SENSOR_SCHEMA)
+
+    def readings(self, period: Period) -> pl.DataFrame:
+        file, matrix = self._load(self.pattern, "readings", period)
+        names = [name for name in self.context.config.source.columns if name not in RESERVED] or ["value"]
+        if matrix.ndim == 2:
+            matrix = matrix[:, :, None]
+        if matrix.ndim != 3 or matrix.shape[2] != len(names):
+            raise InputError(
+                f"{file}: {self.array}: found shape {matrix.shape}, expected (steps, sensors, {len(names)}) for {', '.join(names)}"
+            )
+        matrix = matrix[: self.steps].astype(np.float64)
+        length, count, _ = matrix.shape
+        step = self.context.config.step
+        if (room := int((period.end - period.start) / step)) < length:
+            raise InputError(f"{file}: {length:,} steps of {step} do not fit in period {period.key} ({room:,}); set source.steps")
+        start = period.start.astimezone(UTC)
+        times = pl.datetime_range(start, start + step * (length - 1), interval=step, time_unit="ms", eager=True)
+        return pl.DataFrame(
+            {
+                "sensor_id": np.tile(np.array(column_ids(count), dtype=object), length),
+                "timestamp": times.gather(np.repeat(np.arange(length, dtype=np.uint32), count)),
+                **{name: matrix[:, :, c].ravel() for c, name in enumerate(names)},
+                "file": np.full(length * count, file.name, dtype=object),
+                "row": np.repeat(np.arange(1, length + 1, dtype=np.uint32), count),
+            },
+            schema_overrides={"sensor_id": pl.String, "file": pl.String},
+        ).with_columns(pl.col(names).fill_nan(None))
+
+    def edges(self, period: Period) -> pl.DataFrame:
+        if not self.adjacency:
+            return super().edges(period)
+        file, matrix = self._load(self.adjacency, "adjacency", period)
+        if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+            raise InputError(f"{file}: {self.array}: found shape {matrix.shape}, expected a square adjacency matrix")
+        row, column = np.nonzero(matrix)
+        ids = np.array(column_ids(len(matrix)), dtype=object)
+        frame = {"source": ids[row], "target": ids[column], "distance": None, "weight": matrix[row, column].astype(np.float64)}
+        return pl.DataFrame(frame, schema=EDGE_SCHEMA)
+
+    def _load(self, pattern: str, field: str, period: Period) -> tuple[Path, NDArray[np.generic]]:
+        file = self.context.find(pattern.replace("{period}", period.key), field)[0]
+        try:
+            with np.load(file, allow_pickle=False) as archive:
+                if self.array not in archive.files:
+                    raise InputError(f"{file}: there is no array {self.array!r}; {closest(self.array, archive.files)}")
+                matrix = archive[self.array]
+        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{file}: cannot be read as npz: {str(error).splitlines()[0]}") from None
+        if not np.issubdtype(matrix.dtype, np.number) or np.issubdtype(matrix.dtype, np.complexfloating):
+            raise InputError(f"{file}: {self.array}: found type {matrix.dtype}, expected real numbers")
+        return file, matrix
+
+
+def column_ids(count: int) -> list[str]:
+    """Ids of the columns of a matrix: `00000`, `00001`, ..."""
+    return [f"{index:05d}" for index in range(count)]

@@ -1,0 +1,146 @@
+"""Where training runs: device, threads, determinism, memory; checked before a model is built."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import torch
+
+from st_pipeline.errors import InputError
+
+GIB = 1 << 30
+RESERVE = 0.9  # share of the free memory that a training step may count on
+PROC = Path("/proc/self")
+
+
+@dataclass
+class Usage:
+    """What a guarded step used; `peak_bytes` is filled in when the step ends."""
+
+    device: torch.device
+    peak_bytes: int = 0
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Compute:
+    """The device a step may use and the limits it must keep.
+
+    Args:
+        device: `auto` (CUDA if there is one), `cpu`, `cuda` or `cuda:N`.
+        fallback: what to do when that device is missing or too full: `cpu`, or `fail` with one sentence.
+        threads: CPU threads of torch; part of what makes a result reproducible bit for bit.
+        deterministic: refuse operations without a deterministic implementation.
+        memory_gib: upper limit of the estimate, beside what is free.
+    """
+
+    device: str = "auto"
+    fallback: str = "fail"
+    threads: int = min(4, os.cpu_count() or 1)
+    deterministic: bool = True
+    memory_gib: float | None = None
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
+            raise InputError(f"device is {self.device!r}; expected auto, cpu, cuda or cuda:N (ST_PIPELINE_DEVICE)")
+        if self.fallback not in {"fail", "cpu"}:
+            raise InputError(f"fallback is {self.fallback!r}; expected fail or cpu (ST_PIPELINE_FALLBACK)")
+        if self.threads < 1:
+            raise InputError(f"threads is {self.threads}; expected at least 1 (ST_PIPELINE_THREADS)")
+
+    @classmethod
+    def from_environment(cls) -> Compute:
+        """`ST_PIPELINE_DEVICE`, `_FALLBACK`, `_THREADS` and `_MEMORY_GIB`.
+
+        Raises:
+            InputError: a value cannot be read.
+        """
+        given: dict[str, object] = {}
+        for name, kind in (("device", str), ("fallback", str), ("threads", int), ("memory_gib", float)):
+            variable = f"ST_PIPELINE_{name.upper()}"
+            if text := os.environ.get(variable):
+                try:
+                    given[name] = kind(text)
+                except ValueError:
+                    raise InputError(f"{variable} is {text!r}; expected a number") from None
+        return cls(**given)  # type: ignore[arg-type]
+
+    @contextmanager
+    def guard(self, needed: int, purpose: str) -> Iterator[Usage]:
+        """Run a step on the device if it is there and has `needed` bytes free; records the peak.
+
+        Raises:
+            InputError: it is missing or too full, and there is no fallback.
+        """
+        usage = Usage(self._choose(needed, purpose, notes := []), notes=notes)
+        threads = torch.get_num_threads()
+        deterministic = torch.are_deterministic_algorithms_enabled()
+        torch.set_num_threads(self.threads)
+        if self.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(self.deterministic)
+        _reset_peak(usage.device)
+        try:
+            yield usage
+        except torch.cuda.OutOfMemoryError:
+            raise InputError(f"{purpose}: {usage.device} ran out of memory; lower training.batch or use a larger device") from None
+        finally:
+            usage.peak_bytes = _peak(usage.device)
+            torch.set_num_threads(threads)
+            torch.use_deterministic_algorithms(deterministic)
+
+    def _choose(self, needed: int, purpose: str, notes: list[str]) -> torch.device:
+        wanted = self.device
+        if wanted == "auto":
+            wanted = "cuda" if torch.cuda.is_available() else "cpu"
+        if problem := self._problem(torch.device(wanted), needed, purpose):
+            if self.fallback == "fail" or wanted == "cpu":
+                raise InputError(problem)
+            notes.append(f"{problem}; fell back to the CPU")
+            if problem := self._problem(torch.device("cpu"), needed, purpose):
+                raise InputError(problem)
+            wanted = "cpu"
+        return torch.device(wanted)
+
+    def _problem(self, device: torch.device, needed: int, purpose: str) -> str | None:
+        if device.type == "cuda":
+            count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+            if (device.index or 0) >= count:
+                return f"{purpose}: device {device} was asked for and there are {count} CUDA devices here"
+            free = torch.cuda.mem_get_info(device)[0]
+        else:
+            free = psutil.virtual_memory().available
+        allowed = int(free * RESERVE)
+        if self.memory_gib is not None and int(self.memory_gib * GIB) < allowed:
+            allowed, free = int(self.memory_gib * GIB), int(self.memory_gib * GIB)
+        if needed > allowed:
+            return (
+                f"{purpose}: needs about {needed / GIB:.2f} GiB and {device} has {free / GIB:.2f} GiB to give; "
+                "free some, lower training.batch, or raise ST_PIPELINE_MEMORY_GIB"
+            )
+        return None
+
+
+def _reset_peak(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif (clear := PROC / "clear_refs").exists():
+        try:
+            clear.write_text("5")  # resets the high-water mark of resident memory on Linux
+        except OSError:
+            return
+
+
+def _peak(device: torch.device) -> int:
+    """Peak memory since the guard began; on systems without a resettable mark, the process's current size."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    if (status := PROC / "status").exists() and (match := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
+        return int(match[1]) * 1024
+    return int(psutil.Process().memory_info().rss)

@@ -1,0 +1,213 @@
+"""The values that every part of the library hands to the next.
+
+Shape letters: B windows, T input steps, H horizon, N nodes, C channels, L steps of a period, E edges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any, Literal, NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from st_pipeline.periods import Period
+
+__all__ = ["Graph", "NodeSet", "Period", "SeriesShape", "Target", "Window"]
+
+Normalisation = Literal["none", "row", "symmetric"]
+DENSE_NODES = 256  # up to here one dense product beats the sparse one
+EPSILON = 1e-6  # keeps the normalisation of an isolated node finite, as the published code does
+
+
+@dataclass(frozen=True)
+class SeriesShape:
+    """What a backbone must know of its data.
+
+    `lags` of the `channels` hold the target of earlier seasons, aligned with the forecast steps; they come last.
+    """
+
+    window: int
+    horizon: int
+    channels: int
+    num_nodes: int
+    steps_per_day: int
+    lags: int = 0
+
+
+class Window(NamedTuple):
+    """One batch of model inputs."""
+
+    values: Tensor  # (B, T, N, C) standardised, missing cells filled
+    observed: Tensor  # (B, T, N, C) bool
+    time_of_day: Tensor  # (B, T + H) int, slot of the local day
+    day_of_week: Tensor  # (B, T + H) int, Monday is 0
+
+
+class Target(NamedTuple):
+    """What follows a window, in the units the model is trained in."""
+
+    values: Tensor  # (B, H, N)
+    observed: Tensor  # (B, H, N) bool
+
+
+@dataclass(frozen=True)
+class NodeSet:
+    """The ordered sensors of one period: retained ones in place, added ones behind them.
+
+    `births` and `silence` also cover sensors that have left, so that a returning sensor is recognised.
+    """
+
+    period: str
+    ids: tuple[str, ...]
+    added: tuple[str, ...] = ()
+    returned: tuple[str, ...] = ()
+    silent: tuple[str, ...] = ()
+    moved: tuple[str, ...] = ()
+    retired: tuple[str, ...] = ()
+    births: Mapping[str, str] = field(default_factory=dict)
+    silence: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, ids: Iterable[str], period: str = "1") -> Self:
+        """A first node set: every sensor is added."""
+        names = tuple(ids)
+        return cls(period=period, ids=names, added=names, births=dict.fromkeys(names, period))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def retained(self) -> tuple[str, ...]:
+        new = {*self.added, *self.returned}
+        return tuple(name for name in self.ids if name not in new)
+
+    @property
+    def cohorts(self) -> dict[str, list[int]]:
+        """Birth period -> rows of the sensors born in it, oldest cohort first."""
+        groups: dict[str, list[int]] = {}
+        for row, name in enumerate(self.ids):
+            groups.setdefault(self.births[name], []).append(row)
+        return dict(sorted(groups.items()))
+
+    def index_of(self, names: Iterable[str]) -> list[int]:
+        """Rows of the named sensors.
+
+        Raises:
+            KeyError: a name is not in the set.
+        """
+        rows = {name: row for row, name in enumerate(self.ids)}
+        return [rows[name] for name in names]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        lists = {key: tuple(value) for key, value in document.items() if isinstance(value, list)}
+        return cls(**{**document, **lists})
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """Weighted sparse adjacency of one node set: A[row, column] = weight; a row gathers from its columns."""
+
+    num_nodes: int
+    row: Tensor  # (E,) int64
+    column: Tensor  # (E,) int64
+    weight: Tensor  # (E,) float32, raw
+
+    @classmethod
+    def from_edges(cls, row: Any, column: Any, weight: Any, *, num_nodes: int) -> Self:
+        """Edges in any order, sorted by row and column; a pair given twice is summed.
+
+        Raises:
+            ValueError: an index is outside the graph, or the three have different lengths.
+        """
+        row, column = (torch.as_tensor(part, dtype=torch.int64) for part in (row, column))
+        weight = torch.as_tensor(weight, dtype=torch.float32)
+        if not row.shape == column.shape == weight.shape or row.dim() != 1:
+            raise ValueError(f"edges need row, column and weight of one length, found {row.shape}, {column.shape}, {weight.shape}")
+        if len(row) and (min(int(row.min()), int(column.min())) < 0 or max(int(row.max()), int(column.max())) >= num_nodes):
+            raise ValueError(f"an edge names a node outside 0..{num_nodes - 1}")
+        matrix = torch.sparse_coo_tensor(torch.stack([row, column]), weight, (num_nodes, num_nodes), check_invariants=False).coalesce()
+        return cls(num_nodes, *matrix.indices(), matrix.values())
+
+    @property
+    def num_edges(self) -> int:
+        return len(self.weight)
+
+    def to(self, device: torch.device | str) -> Graph:
+        return Graph(self.num_nodes, self.row.to(device), self.column.to(device), self.weight.to(device))
+
+    def subgraph(self, rows: Tensor) -> Graph:
+        """The graph among the given nodes, renumbered in their order."""
+        place = torch.full((self.num_nodes,), -1, dtype=torch.int64, device=self.row.device)
+        place[rows] = torch.arange(len(rows), device=self.row.device)
+        keep = (place[self.row] >= 0) & (place[self.column] >= 0)
+        return Graph.from_edges(place[self.row[keep]], place[self.column[keep]], self.weight[keep], num_nodes=len(rows))
+
+    def dense(self) -> Tensor:
+        """(N, N) raw weights; only for methods that need every pair."""
+        matrix = self.weight.new_zeros(self.num_nodes, self.num_nodes)
+        matrix[self.row, self.column] = self.weight
+        return matrix
+
+    def propagate(self, x: Tensor, *, normalise: Normalisation = "row") -> Tensor:
+        """Normalised A @ x along the node axis: x (..., N, C) -> (..., N, C).
+
+        `row` divides by the row sum + 1e-6 (the operator of EAC's public code), `symmetric` is D^-1/2 A D^-1/2.
+        """
+        operator = self._operators[normalise]
+        if isinstance(operator, Tensor):
+            return operator @ x
+        nodes = x.movedim(-2, 0)  # (N, ..., C)
+        out = _SparseProduct.apply(nodes.reshape(self.num_nodes, -1), *operator)
+        return out.view(nodes.shape).movedim(0, -2)
+
+    @cached_property
+    def _operators(self) -> _Operators:
+        return _Operators(self)
+
+
+class _Operators(dict[Normalisation, "Tensor | tuple[Tensor, Tensor]"]):
+    """Normalised matrices of one graph, made on first use: dense, or sparse with its transpose."""
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__()
+        self.graph = graph
+
+    def __missing__(self, normalise: Normalisation) -> Tensor | tuple[Tensor, Tensor]:
+        graph = self.graph
+        degree = graph.weight.new_zeros(graph.num_nodes).index_add_(0, graph.row, graph.weight)
+        weight = graph.weight
+        if normalise == "row":
+            weight = weight / (degree + EPSILON)[graph.row]
+        elif normalise == "symmetric":
+            scale = (degree + EPSILON).rsqrt()
+            weight = weight * scale[graph.row] * scale[graph.column]
+        scaled = Graph(graph.num_nodes, graph.row, graph.column, weight)
+        if graph.num_nodes <= DENSE_NODES:
+            self[normalise] = scaled.dense()
+        else:
+            indices = torch.stack([graph.row, graph.column])
+            size = (graph.num_nodes, graph.num_nodes)
+            forward = torch.sparse_coo_tensor(indices, weight, size, check_invariants=False).coalesce().to_sparse_csr()
+            backward = torch.sparse_coo_tensor(indices.flip(0), weight, size, check_invariants=False).coalesce().to_sparse_csr()
+            self[normalise] = (forward, backward)
+        return self[normalise]
+
+
+class _SparseProduct(torch.autograd.Function):
+    """matrix @ x with the transpose at hand for the backward pass; the matrix gets no gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, matrix: Tensor, transpose: Tensor) -> Tensor:
+        ctx.transpose = transpose
+        return matrix @ x
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        return ctx.transpose @ gradient.contiguous(), None, None
