@@ -194,9 +194,10 @@ class LivesConfig(Part):
 class GateConfig(Part):
     """Thresholds of the data-quality gate, as shares of 1."""
 
-    critical_missing: float = Field(0.95, gt=0, le=1)
-    warn_missing: float = Field(0.5, gt=0, le=1)
-    warn_faulty: float = Field(0.1, gt=0, le=1)
+    critical_missing: float = Field(0.95, gt=0, le=1, description="of the network's cells")
+    critical_faulty: float = Field(0.5, gt=0, le=1, description="of the network's landed cells")
+    warn_missing: float = Field(0.5, gt=0, le=1, description="of one sensor's cells")
+    warn_faulty: float = Field(0.1, gt=0, le=1, description="of one sensor's landed cells")
 
 
 class SplitConfig(Part):
@@ -251,6 +252,11 @@ class ModelConfig(Part):
     scaling: ScalingConfig = ScalingConfig()
     training: TrainingConfig = TrainingConfig()
     seed: int = Field(1, ge=0)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Parts that the model really has, the backbone first."""
+        return ("backbone", *(["prompt_pool"] if self.prompt_pool else []))
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -318,6 +324,11 @@ class StreamConfig(Part):
             if model.name == name:
                 return model
         raise InputError(f"stream {self.name!r} has no model {name!r}; {closest(name, [m.name for m in self.models])}")
+
+    def model_section(self, model: ModelConfig) -> list[Any]:
+        """Everything in the stream file that the trained parts of a model depend on."""
+        fields = {"name", "step", "timezone", "window", "horizon", "split", "target", "inputs"}
+        return [self.model_dump(mode="json", include=fields), model.model_dump(mode="json")]
 
     @field_validator("timezone")
     @classmethod

@@ -10,6 +10,7 @@ import polars as pl
 from st_pipeline.config import LivesConfig
 from st_pipeline.data.positions import positions_at
 from st_pipeline.periods import Period
+from st_pipeline.storage import JSON, Codec
 from st_pipeline.types import NodeSet
 
 
@@ -70,3 +71,14 @@ def _moved(sensors: pl.DataFrame, ids: list[str], period: Period) -> tuple[str, 
     )
     changed = ~np.isclose(start, end, equal_nan=True).all(axis=1)
     return tuple(name for name, moved in zip(ids, changed, strict=True) if moved)
+
+
+def _dump(nodes: NodeSet) -> bytes:
+    return JSON.dump(nodes.to_json())
+
+
+def _load(payload: bytes) -> NodeSet:
+    return NodeSet.from_json(JSON.load(payload))
+
+
+NODE_SET: Codec[NodeSet] = Codec("json", _dump, _load)

@@ -56,15 +56,9 @@ class Learner:
     model: ModelConfig
 
     @property
-    def part_names(self) -> tuple[str, ...]:
-        """Parts that the model really has."""
-        return (BACKBONE, *(["prompt_pool"] if self.model.prompt_pool else []))
-
-    @property
     def digest(self) -> str:
         """Digest of everything in the stream file that a trained part depends on."""
-        stream = self.stream.model_dump(mode="json", include={"name", "step", "timezone", "window", "horizon", "split", "inputs"})
-        return digest_of([stream, self.model.model_dump(mode="json")])
+        return digest_of(self.stream.model_section(self.model))
 
     @property
     def lags(self) -> tuple[int, ...]:

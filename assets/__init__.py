@@ -1,0 +1,1 @@
+"""Dagster assets: arguments and metadata; the work is done by the library."""

@@ -1,0 +1,140 @@
+"""What every asset needs: keys, partitions, outputs with content versions, errors as one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from resources.lake import Encoded
+from st_pipeline.errors import InputError
+from st_pipeline.periods import Period
+from st_pipeline.storage import Codec, digest, digest_of
+from st_pipeline.streams import Stream
+from st_pipeline.versions import VERSIONS
+
+SHOWN_ROWS = 30
+AHEAD = timedelta(days=400)  # an open-ended N-day calendar is laid out this far; reloading the code moves it on
+SPARE_PERIODS = 24  # new periods that an open-ended stream's history may gain before the code is reloaded
+
+
+@dataclass(frozen=True)
+class StreamAssets:
+    """Names, partitions and common arguments of one stream's assets."""
+
+    stream: Stream
+
+    @property
+    def name(self) -> str:
+        return self.stream.name
+
+    def key(self, *parts: str) -> dg.AssetKey:
+        return dg.AssetKey([self.name, *parts])
+
+    @cached_property
+    def partitions(self) -> dg.TimeWindowPartitionsDefinition:
+        """One partition per period, the key being its start; the same keys as the stream's own calendar."""
+        calendar = self.stream.config.calendar
+        midnight = datetime.min.time()
+        found = dg.TimeWindowPartitionsDefinition(
+            cron_schedule=calendar.cadence.cron(calendar.first),
+            start=datetime.combine(calendar.first, midnight),
+            end=datetime.combine(calendar.end, midnight) if calendar.end else None,
+            fmt=calendar.cadence.key_format(calendar.first),
+            timezone=calendar.timezone,
+            exclusions=self._days_without_start() or None,
+        )
+        keys = [period.key for period in calendar.periods()]
+        if (made := found.get_partition_keys()) != keys:
+            raise InputError(f"stream {self.name!r}: its calendar has periods {keys}, its partitions {made}")
+        return found
+
+    def _days_without_start(self) -> list[datetime]:
+        """Of an N-day cadence, the days on which no period starts: its cron expression ticks daily."""
+        calendar = self.stream.config.calendar
+        days = calendar.cadence.days
+        if days in (0, 7):
+            return []
+        last = calendar.end or (datetime.now(UTC) + AHEAD).date()
+        start = datetime.combine(calendar.first, datetime.min.time())
+        return [start + timedelta(days=day) for day in range((last - calendar.first).days) if day % days]
+
+    def period(self, context: dg.AssetExecutionContext) -> Period:
+        return self.stream.config.calendar.find(context.partition_key)
+
+    def before(self, *, and_current: bool = False) -> dg.TimeWindowPartitionMapping:
+        """The previous period, or the previous and the current one."""
+        return dg.TimeWindowPartitionMapping(start_offset=-1, end_offset=0 if and_current else -1)
+
+    @cached_property
+    def through(self) -> dg.TimeWindowPartitionMapping:
+        """All periods up to and including the current one."""
+        count = len(self.stream.config.calendar.periods())
+        reach = count if self.stream.config.periods.end else count + SPARE_PERIODS
+        return dg.TimeWindowPartitionMapping(start_offset=-reach, end_offset=0)
+
+    def common(self, asset: str, section: Any) -> dict[str, Any]:
+        """Group, owner and code version; `section` is the configuration that the asset's output depends on."""
+        version = f"{VERSIONS[asset]}-{digest_of(section)[:12]}"
+        return {"group_name": self.name, "owners": [self.stream.config.owner], "code_version": version}
+
+    def config(self, *fields: str) -> dict[str, Any]:
+        """Named parts of the stream file, as JSON."""
+        return self.stream.config.model_dump(mode="json", include=set(fields))
+
+
+def encoded(
+    value: Any,
+    codec: Codec[Any],
+    metadata: Mapping[str, Any],
+    *,
+    name: str = "result",
+    version: str | None = None,
+) -> dg.Output[Encoded[Any]]:
+    """An output whose data version is the digest of its content."""
+    payload = codec.dump(value)
+    return dg.Output(
+        Encoded(value, payload), output_name=name, metadata=dict(metadata), data_version=dg.DataVersion(version or digest(payload))
+    )
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Bad input fails the step with its sentence and is not retried."""
+    try:
+        yield
+    except InputError as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from None
+
+
+def table(frame: pl.DataFrame, rows: int = SHOWN_ROWS) -> dg.TableMetadataValue:
+    """The first rows of a small frame as a table in the UI."""
+    shown = frame.head(rows)
+    records = [dg.TableRecord({name: _plain(value) for name, value in row.items()}) for row in shown.iter_rows(named=True)]
+    return dg.MetadataValue.table(records, schema=column_schema(frame).schema)
+
+
+def column_schema(frame: pl.DataFrame) -> dg.TableSchemaMetadataValue:
+    columns = [dg.TableColumn(name, _kind(dtype)) for name, dtype in frame.schema.items()]
+    return dg.MetadataValue.table_schema(dg.TableSchema(columns))
+
+
+def frame_metadata(frame: pl.DataFrame) -> dict[str, Any]:
+    """Row count and column schema under the names the UI knows."""
+    return {"dagster/row_count": len(frame), "dagster/column_schema": column_schema(frame)}
+
+
+def _kind(dtype: pl.DataType) -> str:
+    return "string" if dtype in (pl.String, pl.Date) or isinstance(dtype, pl.Enum | pl.Datetime) else str(dtype).lower()
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    return (round(value, 4) if value == value else None) if isinstance(value, float) else str(value)

@@ -1,0 +1,87 @@
+"""Scores: every model after every period on the test parts of this and all earlier periods, and the naive forecasts."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import dagster as dg
+
+from assets.common import StreamAssets, encoded, frame_metadata, table, user_errors
+from assets.models import NETWORK
+from assets.pictures import picture
+from resources.compute import ComputeResource
+from resources.lake import HISTORY
+from st_pipeline.config import ModelConfig
+from st_pipeline.storage import FRAME, JSON, digest_of
+
+SECTIONS = ("window", "horizon", "split", "target", "inputs", "step", "timezone")
+
+
+def evaluation_asset(of: StreamAssets, model: ModelConfig) -> dg.AssetsDefinition:
+    """`<model>/evaluation` (tidy scores) and `<model>/diagnostics` (errors per sensor, examples, cost)."""
+    parts = {part: dg.AssetIn(of.key(model.name, part)) for part in model.parts}
+    history = {name: dg.AssetIn(of.key(name), partition_mapping=of.through, metadata=HISTORY) for name in NETWORK}
+
+    @dg.multi_asset(
+        name=f"{of.name}__{model.name}__evaluation",
+        outs=_outs(of, model.name, f"Scores of {model.name} on the test parts of this and all earlier periods."),
+        ins={**parts, **history},
+        partitions_def=of.partitions,
+    )
+    def evaluate(context: dg.AssetExecutionContext, compute: ComputeResource, **inputs: Any) -> Iterator[dg.Output[Any]]:
+        from st_pipeline.evaluation.scoring import evaluate_model
+        from st_pipeline.training.learner import Learner
+        from st_pipeline.training.updates import period_data
+
+        network = {name: inputs[name] for name in NETWORK}
+        with user_errors():
+            data = {key: period_data(of.stream.config, key, network) for key in network["tensor"]}
+            trained = {part: inputs[part] for part in model.parts}
+            result = evaluate_model(Learner(of.stream.config, model), trained, data, compute=compute.limits())
+        yield from _outputs(of, context.partition_key, result)
+
+    return evaluate
+
+
+def naive_asset(of: StreamAssets) -> dg.AssetsDefinition:
+    """`naive/evaluation` and `naive/diagnostics`: last value, a day ago, a week ago, average of the hour of the week."""
+
+    @dg.multi_asset(
+        name=f"{of.name}__naive__evaluation",
+        outs=_outs(of, "naive", "Scores of the naive forecasts on the test part of this period."),
+        ins={name: dg.AssetIn(of.key(name), partition_mapping=of.before(and_current=True), metadata=HISTORY) for name in NETWORK},
+        partitions_def=of.partitions,
+    )
+    def evaluate(context: dg.AssetExecutionContext, **inputs: Any) -> Iterator[dg.Output[Any]]:
+        from st_pipeline.evaluation.scoring import evaluate_naive
+        from st_pipeline.training.updates import period_data
+
+        with user_errors():
+            result = evaluate_naive(of.stream.config, period_data(of.stream.config, context.partition_key, inputs))
+        yield from _outputs(of, context.partition_key, result)
+
+    return evaluate
+
+
+def _outs(of: StreamAssets, model: str, text: str) -> Mapping[str, dg.AssetOut]:
+    common = of.common("evaluation", of.config(*SECTIONS))
+    texts = {"evaluation": text, "diagnostics": f"Errors per sensor, example forecasts and cost of {model}."}
+    managers = {"evaluation": "frames", "diagnostics": "documents"}
+    return {
+        name: dg.AssetOut(key=of.key(model, name), io_manager_key=managers[name], description=texts[name], kinds={"polars"}, **common)
+        for name in managers
+    }
+
+
+def _outputs(of: StreamAssets, period: str, result: Any) -> Iterator[dg.Output[Any]]:
+    """Both outputs; what a run took does not enter the data version."""
+    from st_pipeline.evaluation.leaderboard import summary
+    from st_pipeline.reporting.plots import horizon_plot
+
+    scores = result.scores.filter(result.scores["period"] == period)
+    headline = summary(scores, of.stream.config.horizon)
+    numbers = {f"{row['model']}_mae": row["mae"] for row in headline.iter_rows(named=True) if row["mae"] is not None}
+    pictures = {"error_by_horizon": picture(horizon_plot(scores))}
+    yield encoded(result.scores, FRAME, {**frame_metadata(result.scores), **numbers, "summary": table(headline), **pictures}, name="evaluation")
+    cost = {name: value for name, value in result.diagnostics.get("cost", {}).items() if isinstance(value, int | float)}
+    content = {name: value for name, value in result.diagnostics.items() if name != "cost"}
+    yield encoded(result.diagnostics, JSON, cost, name="diagnostics", version=digest_of(content))

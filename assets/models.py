@@ -1,0 +1,106 @@
+"""Trained parts: one training step a model and period, guarded by the compute resource, in the pool `gpu`."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import dagster as dg
+
+from assets.common import StreamAssets, encoded, user_errors
+from assets.pictures import picture
+from resources.compute import ComputeResource
+from resources.lake import HISTORY, PREVIOUS
+from st_pipeline.config import ModelConfig
+from st_pipeline.storage import digest_of
+from st_pipeline.versions import VERSIONS
+
+POOL = "gpu"
+NETWORK = ("tensor", "adjacency", "node_set")
+TEXTS = {
+    "backbone": "Weights of the spatio-temporal network after the period, with scaler, history and cost.",
+    "prompt_pool": "Low-rank node prompts P = A B after the period; rows of sensors that left are kept aside.",
+}
+
+
+def model_asset(of: StreamAssets, model: ModelConfig) -> dg.AssetsDefinition:
+    """`<model>/backbone` and the other parts the model has, from one training."""
+    version = f"{VERSIONS['model']}-{digest_of(of.stream.config.model_section(model))[:12]}"
+    outs = {
+        part: dg.AssetOut(
+            key=of.key(model.name, part),
+            io_manager_key="checkpoints",
+            description=f"{TEXTS[part]} Strategy {model.strategy.name}, protocol {model.protocol}.",
+            group_name=of.name,
+            owners=[of.stream.config.owner],
+            code_version=version,
+            kinds={"pytorch", "safetensors"},
+            tags={"protocol": model.protocol, "strategy": model.strategy.name},
+        )
+        for part in model.parts
+    }
+    periods = {name: dg.AssetIn(of.key(name), partition_mapping=of.before(and_current=True), metadata=HISTORY) for name in NETWORK}
+    own = {
+        f"previous_{part}": dg.AssetIn(of.key(model.name, part), partition_mapping=of.before(), metadata=PREVIOUS)
+        for part in model.parts
+    }
+
+    @dg.multi_asset(
+        name=f"{of.name}__{model.name}",
+        outs=outs,
+        ins={**periods, **own},
+        internal_asset_deps={part: _parents(of, model, part) for part in model.parts},
+        partitions_def=of.partitions,
+        pool=POOL,
+    )
+    def train(context: dg.AssetExecutionContext, compute: ComputeResource, **inputs: Any) -> Iterator[dg.Output[Any]]:
+        from st_pipeline.training.checkpoint import CHECKPOINT
+        from st_pipeline.training.updates import update
+
+        previous = {part: inputs[f"previous_{part}"] for part in model.parts if inputs[f"previous_{part}"] is not None}
+        with user_errors():
+            parts = update(
+                of.stream.config,
+                model,
+                context.partition_key,
+                network={name: inputs[name] for name in NETWORK},
+                previous=previous or None,
+                compute=compute.limits(),
+                log=context.log.info,
+            )
+        for part, checkpoint in parts.items():
+            yield encoded(checkpoint, CHECKPOINT, _metadata(checkpoint), name=part, version=checkpoint.digest)
+
+    return train
+
+
+def _parents(of: StreamAssets, model: ModelConfig, part: str) -> set[dg.AssetKey]:
+    """What a part depends on: the network, its own previous period, and the backbone of its own training.
+
+    The backbone also continues the other parts' previous period; Dagster sees that through the shared step, since
+    two assets that depend on each other's past would be a cycle to it.
+    """
+    own = {of.key(model.name, part)}
+    return {of.key(name) for name in NETWORK} | own | ({of.key(model.name, "backbone")} if part != "backbone" else set())
+
+
+def _metadata(checkpoint: Any) -> Mapping[str, Any]:
+    """Numbers that plot over periods, and the loss curve."""
+    from st_pipeline.reporting.plots import loss_curve
+
+    facts, cost = checkpoint.facts, checkpoint.cost
+    numbers: dict[str, Any] = {
+        "parameters": facts["parameters"],
+        "trainable": facts["trainable"],
+        "nodes": len(facts["nodes"]),
+        "seconds": round(float(cost["seconds"]), 3),
+        "epochs": cost["epochs"],
+        "peak_mib": round(cost["peak_bytes"] / (1 << 20), 1),
+        "milliseconds_per_forecast": round(float(cost["milliseconds_per_forecast"]), 3),
+        "device": cost["device"],
+        "weights_digest": checkpoint.digest,
+    }
+    if cost["notes"]:
+        numbers["notes"] = "; ".join(cost["notes"])
+    if facts["validation_error"]:
+        best = facts["validation_error"][facts["best_epoch"] - 1]
+        numbers |= {"best_epoch": facts["best_epoch"], "validation_error": best, "losses": picture(loss_curve(facts))}
+    return numbers

@@ -1,0 +1,215 @@
+"""Materialising a stream through Dagster in this process: only what is missing or stale, periods in order."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import dagster as dg
+from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+from dagster._core.loader import LoadingContextForTest
+
+from resources.lake import lake
+from resources.source import open_source
+from st_pipeline.data.inventory import inventory
+from st_pipeline.errors import InputError, closest
+from st_pipeline.storage import FRAME, digest
+from st_pipeline.streams import Stream
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+DATA = ("raw_readings", "edges", "readings", "node_set", "tensor", "adjacency", "drift")
+FINAL = "leaderboard"
+
+
+@dataclass
+class Outcome:
+    """What a run did."""
+
+    materialised: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    blocked: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        return not self.failed and not self.blocked
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What to materialise: period keys in order, and models (all if empty)."""
+
+    periods: tuple[str, ...]
+    models: tuple[str, ...] = ()
+
+
+def scope(stream: Stream, periods: str | None, models: str | None) -> Scope:
+    """From `A..B` (or one key) and `a,b`.
+
+    Raises:
+        InputError: a period or model does not exist.
+    """
+    keys = [period.key for period in stream.config.calendar.periods()]
+    if not keys:
+        raise InputError(f"stream {stream.name!r}: no period is complete yet; the first ends on {stream.config.calendar.period(0).end.date()}")
+    if periods:
+        ends = [part.strip() for part in periods.split("..")]
+        first, last = (ends[0] or keys[0]), (ends[-1] or keys[-1])
+        for key in (first, last):
+            if key not in keys:
+                raise InputError(f"stream {stream.name!r} has no period {key!r}; {closest(key, keys)}")
+        keys = keys[keys.index(first) : keys.index(last) + 1]
+        if not keys or len(ends) > 2:
+            raise InputError(f"--periods {periods!r}: expected A..B with A before B, or one period")
+    names = tuple(name.strip() for name in models.split(",")) if models else ()
+    for name in names:
+        if name != "naive":
+            stream.config.model(name)
+    return Scope(tuple(keys), names)
+
+
+class Runner:
+    """Runs parts of one stream's assets and keeps account."""
+
+    def __init__(self, stream: Stream, instance: dg.DagsterInstance, definitions: dg.Definitions) -> None:
+        self.stream = stream
+        self.instance = instance
+        repository = definitions.get_repository_def()
+        self.graph = repository.asset_graph
+        self.job = definitions.resolve_implicit_global_asset_job_def()
+        self.keys = [key for key in self.graph.toposorted_asset_keys if key.path[0] == stream.name]
+        if not self.keys:
+            raise InputError(f"stream {stream.name!r} is not loaded; see `st-pipeline streams`")
+        self.outcome = Outcome()
+        logging.getLogger("dagster").setLevel(logging.CRITICAL)
+
+    def run(self, wanted: Scope, told: Callable[[str], None] = lambda text: None) -> Outcome:
+        """Bring everything in scope up to date.
+
+        A failure stops what depends on it, in its own and later periods, and nothing else.
+        """
+        self._materialise(self._stale_sources(), None, told)
+        chosen = self._in_scope(wanted)
+        for period in wanted.periods:
+            for stage in (self._data_keys(), self._result_keys()):
+                keys = [key for key in stage if key in chosen]
+                self._materialise(self._stale(keys, period), period, told)
+        if not wanted.models and not self._is_blocked(self._key(FINAL), None):
+            self._materialise(self._stale([self._key(FINAL)], None), None, told)
+        return self.outcome
+
+    def _key(self, *parts: str) -> dg.AssetKey:
+        return dg.AssetKey([self.stream.name, *parts])
+
+    def _data_keys(self) -> list[dg.AssetKey]:
+        return [key for key in self.keys if len(key.path) == 2 and key.path[1] in DATA]
+
+    def _result_keys(self) -> list[dg.AssetKey]:
+        return [key for key in self.keys if len(key.path) == 3 or key.path[1] == "report"]
+
+    def _in_scope(self, wanted: Scope) -> set[dg.AssetKey]:
+        """All assets, or the data and the named models."""
+        if not wanted.models:
+            return set(self.keys)
+        return {key for key in self.keys if len(key.path) == 2 and key.path[1] != "report" or key.path[1] in wanted.models}
+
+    def _stale_sources(self) -> list[dg.AssetKey]:
+        """`raw_files` if the files' content is not what was recorded, and `sensors` if it is stale or follows."""
+        files, sensors = self._key("raw_files"), self._key("sensors")
+        now = digest(FRAME.dump(inventory(open_source(self.stream).files())))
+        record = self.instance.get_latest_materialization_event(files)
+        known = record.asset_materialization.tags.get("dagster/data_version") if record and record.asset_materialization else None
+        stale = set(self._stale([files, sensors], None))
+        if known != now:
+            stale |= {files, sensors}
+        return [key for key in (files, sensors) if key in stale]
+
+    def _stale(self, keys: list[dg.AssetKey], period: str | None) -> list[dg.AssetKey]:
+        """Those of the keys that are missing or stale, with what follows from them among the keys."""
+        resolver = CachingStaleStatusResolver(self.instance, self.graph, LoadingContextForTest(self.instance))
+        chosen: set[dg.AssetKey] = set()
+        for key in keys:
+            parents = self.graph.get(key).parent_keys - {key}
+            if (
+                parents & chosen
+                or resolver.get_status(key, period) != StaleStatus.FRESH
+                or not any(True for _ in self._files(key, period))
+            ):
+                chosen |= set(self.graph.get(key).execution_set_asset_keys)
+        return [key for key in keys if key in chosen]
+
+    def _files(self, key: dg.AssetKey, period: str | None) -> Iterator[Any]:
+        """The lake's files of an asset."""
+        folder = lake().path(tuple(key.path), period, "x").parent
+        name = period or key.path[-1]
+        return folder.glob(f"{name}.*")
+
+    def _is_blocked(self, key: dg.AssetKey, period: str | None) -> bool:
+        """Whether something this asset needs has failed or was blocked in this run."""
+        stopped = {*self.outcome.failed, *self.outcome.blocked}
+        if not stopped or key == self._key(FINAL):
+            return False
+        parents = self.graph.get(key).parent_keys
+        return any(_name(parent, moment) in stopped for parent in parents for moment in self._needed(key, parent, period))
+
+    def _needed(self, key: dg.AssetKey, parent: dg.AssetKey, period: str | None) -> Iterable[str | None]:
+        """Periods of a parent that one period of an asset needs."""
+        if not self.graph.get(parent).is_partitioned or period is None:
+            return [None]
+        mapping = self.graph.get_partition_mapping(key, parent)
+        child, upstream = self.graph.get(key).partitions_def, self.graph.get(parent).partitions_def
+        assert child is not None and upstream is not None
+        subset = child.empty_subset().with_partition_keys([period])
+        result = mapping.get_upstream_mapped_partitions_result_for_partitions(subset, child, upstream)
+        return list(result.partitions_subset.get_partition_keys())
+
+    def _materialise(self, keys: list[dg.AssetKey], period: str | None, told: Callable[[str], None]) -> None:
+        """One Dagster run of the keys that nothing blocks."""
+        ready: list[dg.AssetKey] = []
+        for key in keys:
+            if self._is_blocked(key, period):
+                self.outcome.blocked.append(_name(key, period))
+            else:
+                ready.append(key)
+        if not ready:
+            return
+        told(f"{self.stream.name}{' ' + period if period else ''}: {len(ready)} assets")
+        result = self.job.execute_in_process(
+            partition_key=period, asset_selection=ready, instance=self.instance, raise_on_error=False, run_config=QUIET
+        )
+        done = {event.asset_key for event in result.get_asset_materialization_events()}
+        reasons = dict(_failures(result, self.job))
+        for key in ready:
+            name = _name(key, period)
+            if key in done:
+                self.outcome.materialised.append(name)
+            elif key in reasons:
+                self.outcome.failed[name] = reasons[key]
+            else:
+                self.outcome.blocked.append(name)
+        if not result.success and not reasons:
+            raise InputError(f"{self.stream.name}: a Dagster run failed before its first step; open `st-pipeline ui` and see run {result.run_id}")
+
+
+def _failures(result: dg.ExecuteInProcessResult, job: dg.JobDefinition) -> Iterator[tuple[dg.AssetKey, str]]:
+    """Assets whose step failed, with the sentence of the failure."""
+    for event in result.filter_events(lambda event: event.is_step_failure):
+        data = event.step_failure_data
+        made = job.asset_layer.get_assets_def_for_node(event.node_handle) if event.node_handle else None
+        for key in made.keys if made else ():
+            yield key, _sentence(data)
+
+
+def _sentence(data: Any) -> str:
+    if data.user_failure_data and data.user_failure_data.description:
+        return str(data.user_failure_data.description)
+    error = data.error
+    while error is not None and error.cause is not None:
+        error = error.cause
+    text = error.message if error else "unknown"
+    return " ".join(text.strip().split())[:600]
+
+
+def _name(key: dg.AssetKey, period: str | None) -> str:
+    return "/".join(key.path) + (f" of {period}" if period else "")

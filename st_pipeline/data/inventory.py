@@ -1,0 +1,34 @@
+"""The inventory of raw files, whose digest says whether anything has to be read again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import blake2b
+from pathlib import Path
+
+import polars as pl
+
+from st_pipeline.errors import InputError
+
+BLOCK = 1 << 22
+
+
+def inventory(files: Iterable[Path]) -> pl.DataFrame:
+    """One row per file: file (its name), bytes, digest of the content.
+
+    Raises:
+        InputError: a file cannot be read.
+    """
+    rows = [{"file": file.name, "bytes": file.stat().st_size, "digest": _digest(file)} for file in files]
+    return pl.DataFrame(rows, schema={"file": pl.String, "bytes": pl.Int64, "digest": pl.String}).sort("file", "digest")
+
+
+def _digest(file: Path) -> str:
+    state = blake2b(digest_size=16)
+    try:
+        with file.open("rb") as handle:
+            while block := handle.read(BLOCK):
+                state.update(block)
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read: {error.strerror or error}") from None
+    return state.hexdigest()

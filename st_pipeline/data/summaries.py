@@ -1,0 +1,88 @@
+"""Small tables that say what a large one holds: the gate judges these, whatever the number of readings."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import polars as pl
+
+from st_pipeline.config import StreamConfig
+from st_pipeline.data.cleaning import flag_column
+from st_pipeline.data.quality import FLAGS
+from st_pipeline.periods import Period
+
+LANDED = [flag for flag in FLAGS if flag not in ("missing", "off_grid")]
+FAULTY = ["out_of_range", "stuck", "spike"]
+
+
+def raw_summary(raw: pl.DataFrame, config: StreamConfig, period: Period) -> pl.DataFrame:
+    """One row per sensor of the raw readings (a null sensor_id is one too).
+
+    Columns: sensor_id, rows, repeated (share of rows whose time was landed before), empty (share of rows without a
+    target), outside (rows whose label is not in the period), first, last.
+    """
+    shift = config.step if config.source.interval == "end" else timedelta(0)
+    zoned = getattr(raw.schema["timestamp"], "time_zone", None)
+    bounds = [moment if zoned else moment.replace(tzinfo=None) for moment in (period.start, period.end)]
+    begins = pl.col("timestamp") - shift
+    target = config.variable_names[0]
+    return (
+        raw.group_by("sensor_id")
+        .agg(
+            pl.len().cast(pl.Int64).alias("rows"),
+            (1 - pl.col("timestamp").n_unique() / pl.len()).alias("repeated"),
+            pl.col(target).is_null().mean().alias("empty"),
+            ((begins < bounds[0]) | (begins >= bounds[1])).sum().cast(pl.Int64).alias("outside"),
+            pl.col("timestamp").min().alias("first"),
+            pl.col("timestamp").max().alias("last"),
+        )
+        .sort("sensor_id")
+    )
+
+
+def sensor_summary(readings: pl.DataFrame, sensors: pl.DataFrame, config: StreamConfig) -> pl.DataFrame:
+    """One row per sensor and variable of the clean readings.
+
+    Columns: sensor_id, variable, cells, missing, faulty (share of landed cells that are out of range, stuck or a
+    spike), out_of_range (share), duplicates (rows that stand for no cell), lowest, highest (of observed cells), known.
+    """
+    return pl.concat([_of_variable(readings, name) for name in config.variable_names]).with_columns(
+        pl.col("sensor_id").is_in(sensors["sensor_id"].unique().implode()).alias("known")
+        if len(sensors)
+        else pl.lit(True).alias("known")
+    )
+
+
+def _of_variable(readings: pl.DataFrame, name: str) -> pl.DataFrame:
+    flag, first = pl.col(flag_column(name)), pl.col("copy") == 0
+    landed = (first & flag.is_in(LANDED)).sum()
+    observed = pl.col(name).filter(first & (flag == "observed"))
+    return (
+        readings.group_by("sensor_id")
+        .agg(
+            pl.lit(name).alias("variable"),
+            first.sum().cast(pl.Int64).alias("cells"),
+            ((first & (flag == "missing")).sum() / first.sum()).alias("missing"),
+            ((first & flag.is_in(FAULTY)).sum() / landed).fill_nan(0.0).alias("faulty"),
+            ((first & (flag == "out_of_range")).sum() / landed).fill_nan(0.0).alias("out_of_range"),
+            (~first).sum().cast(pl.Int64).alias("duplicates"),
+            observed.min().cast(pl.Float64).alias("lowest"),
+            observed.max().cast(pl.Float64).alias("highest"),
+        )
+        .sort("sensor_id")
+    )
+
+
+def network_summary(readings: pl.DataFrame, config: StreamConfig) -> pl.DataFrame:
+    """One row: sensors, rows, unique (every sensor, time and copy once), missing, faulty, out_of_range of the target."""
+    name = config.variable_names[0]
+    flag, first = pl.col(flag_column(name)), pl.col("copy") == 0
+    landed = (first & flag.is_in(LANDED)).sum()
+    return readings.select(
+        pl.col("sensor_id").n_unique().cast(pl.Int64).alias("sensors"),
+        pl.len().cast(pl.Int64).alias("rows"),
+        (pl.struct("sensor_id", "timestamp", "copy").n_unique() == pl.len()).alias("unique"),
+        ((first & (flag == "missing")).sum() / first.sum()).alias("missing"),
+        ((first & flag.is_in(FAULTY)).sum() / landed).fill_nan(0.0).alias("faulty"),
+        ((first & (flag == "out_of_range")).sum() / landed).fill_nan(0.0).alias("out_of_range"),
+    )

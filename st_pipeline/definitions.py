@@ -1,0 +1,56 @@
+"""Composition root: streams + assets + checks + resources + jobs -> the one Dagster code location."""
+
+from __future__ import annotations
+
+import warnings
+
+import dagster as dg
+
+from assets.jobs import stream_job, stream_schedule
+from assets.stream import fault_asset, stream_assets
+from checks.gate import ExpectationGate
+from checks.results import result_checks
+from resources.compute import ComputeResource
+from resources.duckdb import DuckDBResource
+from resources.lake import io_managers
+from resources.source import SourceResource
+from st_pipeline.streams import StreamFault, load_streams
+
+
+warnings.filterwarnings("ignore", category=dg.PreviewWarning)  # partitioned asset checks, tested on the pinned version
+
+
+def build() -> dg.Definitions:
+    """Everything that the streams found now define; a stream that cannot be built is shown as broken."""
+    streams, faults = load_streams()
+    assets: list[dg.AssetsDefinition] = []
+    checks: list[dg.AssetChecksDefinition] = []
+    jobs, schedules = [], []
+    for stream in streams:
+        try:
+            made = stream_assets(stream)
+            job = stream_job(stream)
+        except (ValueError, dg.DagsterError) as error:
+            faults.append(StreamFault(stream.name, stream.folder / "stream.yaml", str(error)))
+            continue
+        assets += made
+        checks += result_checks(stream)
+        jobs.append(job)
+        schedules.append(stream_schedule(stream, job))
+    return dg.Definitions(
+        assets=[*assets, *(fault_asset(fault) for fault in faults)],
+        asset_checks=checks,
+        jobs=jobs,
+        schedules=schedules,
+        resources={
+            **io_managers(),
+            "source": SourceResource(),
+            "compute": ComputeResource(),
+            "duckdb": DuckDBResource(),
+            "gate": ExpectationGate(),
+        },
+        executor=dg.in_process_executor,
+    )
+
+
+defs = build()

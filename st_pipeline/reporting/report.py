@@ -1,0 +1,167 @@
+"""The report of a period: one page that works offline, without scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from st_pipeline import __version__
+from st_pipeline.config import StreamConfig
+from st_pipeline.data.adjacency import Adjacency, graph_statistics
+from st_pipeline.data.positions import positions_at
+from st_pipeline.data.quality import FLAGS
+from st_pipeline.data.tensors import SeriesTensor
+from st_pipeline.evaluation.leaderboard import collect, costs, summary
+from st_pipeline.evaluation.period_matrix import PeriodMatrix
+from st_pipeline.reporting.images import svg_text
+from st_pipeline.reporting.plots import cohort_plot, growth_plot, horizon_plot, matrix_plot, network_plot, trace_plot
+from st_pipeline.types import NodeSet, Period
+
+TEMPLATES = Path(__file__).parent
+SENSOR_ROWS = 15
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """Everything a report shows; mappings go from model to period to value."""
+
+    config: StreamConfig
+    period: Period
+    scores: Mapping[str, Mapping[str, pl.DataFrame]]
+    diagnostics: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    node_sets: Mapping[str, NodeSet]
+    sensors: pl.DataFrame
+    tensor: SeriesTensor
+    adjacency: Adjacency
+    drift: pl.DataFrame
+
+    @cached_property
+    def nodes(self) -> NodeSet:
+        return self.node_sets[self.period.key]
+
+    @cached_property
+    def rows(self) -> pl.DataFrame:
+        """All scores through this period."""
+        return collect(frame for periods in self.scores.values() for frame in periods.values())
+
+    @cached_property
+    def newest(self) -> pl.DataFrame:
+        """Scores on this period of the models after it."""
+        return self.rows.filter((pl.col("period") == self.period.key) & (pl.col("trained_through") == self.period.key))
+
+    @property
+    def champion(self) -> str:
+        """The model that is shown in detail; the stream's first one if it names none, empty if it has none."""
+        return self.config.champion or (self.config.models[0].name if self.config.models else "")
+
+
+def render(data: ReportData) -> str:
+    """The report as HTML; everything that comes from data is escaped."""
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
+    ledger = costs({name: {key: value for key, value in periods.items()} for name, periods in data.diagnostics.items()})
+    return environment.get_template("report.html").render(
+        stream=data.config,
+        period=data.period,
+        version=__version__,
+        champion=data.champion,
+        unit=data.config.rules(data.config.variable_names[0]).unit,
+        headline=_headline(data),
+        now=_records(summary(data.newest, data.config.horizon)),
+        overall=_records(summary(data.rows, data.config.horizon)),
+        graph=graph_statistics(data.adjacency, None),
+        nodes=data.nodes,
+        flags=_flags(data.tensor),
+        cost=_records(ledger.filter(pl.col("period") == data.period.key)),
+        sensors=_worst_sensors(data),
+        shifted=_records(data.drift.filter(pl.col("psi").is_not_null()).sort("psi", descending=True).head(SENSOR_ROWS)),
+        figures=_figures(data),
+        matrices=_matrices(data),
+        traces=_traces(data),
+    )
+
+
+def _headline(data: ReportData) -> str:
+    """One sentence: how good the champion is on this period, against the weekly naive forecast."""
+    table = {row["model"]: row for row in _records(summary(data.newest, data.config.horizon))}
+    own, weekly = table.get(data.champion), table.get("naive_weekly")
+    if not own or own["mae"] is None:
+        return "No model has been scored on this period."
+    text = f"{data.champion} forecasts {data.config.variable_names[0]} with a mean absolute error of {own['mae']:.4g}"
+    if weekly and weekly["mae"]:
+        change = 100 * (1 - own["mae"] / weekly["mae"])
+        verdict = f"{change:.0f} % below" if change >= 0 else f"{-change:.0f} % above"
+        text += f", {verdict} the weekly naive forecast ({weekly['mae']:.4g})"
+    return text + "."
+
+
+def _figures(data: ReportData) -> dict[str, Markup]:
+    places = positions_at(data.sensors, data.nodes.ids, data.period.end.date())
+    new = data.nodes.index_of((*data.nodes.added, *data.nodes.returned))
+    errors = {item["sensor_id"]: item["wape"] for item in _diagnostics(data).get("sensors", [])}
+    counts = {
+        key: {
+            "retained": len(nodes.ids) - len({*nodes.added, *nodes.returned} | set(nodes.silent)),
+            "new": len(nodes.added) + len(nodes.returned),
+            "silent": len(nodes.silent),
+        }
+        for key, nodes in data.node_sets.items()
+    }
+    models = [model.name for model in data.config.models]
+    figures = {
+        "network": network_plot(places, data.adjacency, new=new, errors=[errors.get(name) for name in data.nodes.ids]),
+        "growth": growth_plot(counts),
+        "horizon": horizon_plot(data.newest),
+        "cohorts": cohort_plot(data.newest, [*models[:6], "naive_weekly"]),
+    }
+    return {name: Markup(svg_text(figure, name)) for name, figure in figures.items()}
+
+
+def _matrices(data: ReportData) -> list[dict[str, Any]]:
+    found = []
+    for model in data.config.models:
+        matrix = PeriodMatrix.of(data.rows.filter(pl.col("model") == model.name))
+        if matrix.periods:
+            svg = Markup(svg_text(matrix_plot(matrix, model.name), f"matrix-{model.name}"))
+            found.append({"svg": svg, "forgetting": matrix.forgetting, "backward_transfer": matrix.backward_transfer})
+    return found
+
+
+def _traces(data: ReportData) -> list[Markup]:
+    unit = data.config.rules(data.config.variable_names[0]).unit
+    return [
+        Markup(svg_text(trace_plot(trace, timezone=data.config.timezone, horizon=data.config.horizon, unit=unit), f"trace-{index}"))
+        for index, trace in enumerate(_diagnostics(data).get("traces", []))
+    ]
+
+
+def _diagnostics(data: ReportData) -> Mapping[str, Any]:
+    return data.diagnostics[data.champion][data.period.key] if data.champion else {}
+
+
+def _worst_sensors(data: ReportData) -> list[dict[str, Any]]:
+    """Sensors the champion forecasts worst in relation to their level, with what is known of them."""
+    scored = [item for item in _diagnostics(data).get("sensors", []) if item["wape"] is not None]
+    return [
+        {**item, "born": data.nodes.births[item["sensor_id"]]}
+        for item in sorted(scored, key=lambda item: -item["wape"])[:SENSOR_ROWS]
+    ]
+
+
+def _flags(tensor: SeriesTensor) -> list[dict[str, Any]]:
+    """Share of each quality flag per input variable, in percent."""
+    rows = []
+    for channel, name in enumerate(tensor.variables):
+        flags = tensor.flags[..., channel]
+        rows.append({"variable": name, **{flag: 100 * float((flags == code).mean()) for code, flag in enumerate(FLAGS[:-1])}})
+    return rows
+
+
+def _records(frame: pl.DataFrame) -> list[dict[str, Any]]:
+    return list(frame.iter_rows(named=True))

@@ -1,0 +1,19 @@
+"""Code versions: raised when an asset's output would change for the same inputs and configuration."""
+
+from __future__ import annotations
+
+VERSIONS = {
+    "raw_files": 1,
+    "sensors": 1,
+    "raw_readings": 1,
+    "edges": 1,
+    "readings": 1,
+    "node_set": 1,
+    "tensor": 1,
+    "adjacency": 1,
+    "drift": 1,
+    "model": 1,
+    "evaluation": 1,
+    "report": 1,
+    "leaderboard": 1,
+}
