@@ -100,7 +100,10 @@ def encoded(
     """An output whose data version is the digest of its content."""
     payload = codec.dump(value)
     return dg.Output(
-        Encoded(value, payload), output_name=name, metadata=dict(metadata), data_version=dg.DataVersion(version or digest(payload))
+        Encoded(value, payload),
+        output_name=name,
+        metadata=dict(metadata),
+        data_version=dg.DataVersion(version or digest(payload)),
     )
 
 
@@ -116,7 +119,9 @@ def user_errors() -> Iterator[None]:
 def table(frame: pl.DataFrame, rows: int = SHOWN_ROWS) -> dg.TableMetadataValue:
     """The first rows of a small frame as a table in the UI."""
     shown = frame.head(rows)
-    records = [dg.TableRecord({name: _plain(value) for name, value in row.items()}) for row in shown.iter_rows(named=True)]
+    records = [
+        dg.TableRecord({name: _plain(value) for name, value in row.items()}) for row in shown.iter_rows(named=True)
+    ]
     return dg.MetadataValue.table(records, schema=column_schema(frame).schema)
 
 

@@ -27,7 +27,9 @@ def evaluation_asset(of: StreamAssets, model: ModelConfig) -> dg.AssetsDefinitio
         ins={**parts, **history},
         partitions_def=of.partitions,
     )
-    def evaluate(context: dg.AssetExecutionContext, compute: ComputeResource, **inputs: Any) -> Iterator[dg.Output[Any]]:
+    def evaluate(
+        context: dg.AssetExecutionContext, compute: ComputeResource, **inputs: Any
+    ) -> Iterator[dg.Output[Any]]:
         from st_pipeline.evaluation.scoring import evaluate_model
         from st_pipeline.training.learner import Learner
         from st_pipeline.training.updates import period_data
@@ -43,12 +45,15 @@ def evaluation_asset(of: StreamAssets, model: ModelConfig) -> dg.AssetsDefinitio
 
 
 def naive_asset(of: StreamAssets) -> dg.AssetsDefinition:
-    """`naive/evaluation` and `naive/diagnostics`: last value, a day ago, a week ago, average of the hour of the week."""
+    """`naive/evaluation` and `naive/diagnostics`: last value, a day ago, a week ago, average of the week's hour."""
 
     @dg.multi_asset(
         name=f"{of.name}__naive__evaluation",
         outs=_outs(of, "naive", "Scores of the naive forecasts on the test part of this period."),
-        ins={name: dg.AssetIn(of.key(name), partition_mapping=of.before(and_current=True), metadata=HISTORY) for name in NETWORK},
+        ins={
+            name: dg.AssetIn(of.key(name), partition_mapping=of.before(and_current=True), metadata=HISTORY)
+            for name in NETWORK
+        },
         partitions_def=of.partitions,
     )
     def evaluate(context: dg.AssetExecutionContext, **inputs: Any) -> Iterator[dg.Output[Any]]:
@@ -67,7 +72,9 @@ def _outs(of: StreamAssets, model: str, text: str) -> Mapping[str, dg.AssetOut]:
     texts = {"evaluation": text, "diagnostics": f"Errors per sensor, example forecasts and cost of {model}."}
     managers = {"evaluation": "frames", "diagnostics": "documents"}
     return {
-        name: dg.AssetOut(key=of.key(model, name), io_manager_key=managers[name], description=texts[name], kinds={"polars"}, **common)
+        name: dg.AssetOut(
+            key=of.key(model, name), io_manager_key=managers[name], description=texts[name], kinds={"polars"}, **common
+        )
         for name in managers
     }
 
@@ -81,7 +88,12 @@ def _outputs(of: StreamAssets, period: str, result: Any) -> Iterator[dg.Output[A
     headline = summary(scores, of.stream.config.horizon)
     numbers = {f"{row['model']}_mae": row["mae"] for row in headline.iter_rows(named=True) if row["mae"] is not None}
     pictures = {"error_by_horizon": picture(horizon_plot(scores))}
-    yield encoded(result.scores, FRAME, {**frame_metadata(result.scores), **numbers, "summary": table(headline), **pictures}, name="evaluation")
+    yield encoded(
+        result.scores,
+        FRAME,
+        {**frame_metadata(result.scores), **numbers, "summary": table(headline), **pictures},
+        name="evaluation",
+    )
     cost = {name: value for name, value in result.diagnostics.get("cost", {}).items() if isinstance(value, int | float)}
     content = {name: value for name, value in result.diagnostics.items() if name != "cost"}
     yield encoded(result.diagnostics, JSON, cost, name="diagnostics", version=digest_of(content))

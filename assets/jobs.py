@@ -16,7 +16,7 @@ def stream_job(stream: Stream) -> UnresolvedAssetJobDefinition:
         f"{stream.name}_period",
         selection=dg.AssetSelection.groups(stream.name),
         partitions_def=of.partitions,
-        description=f"Everything of one period of {stream.name}. Run periods in order: a model continues its previous one.",
+        description=f"Everything of one period of {stream.name}. In order: a model continues its previous period.",
     )
 
 

@@ -37,7 +37,10 @@ def model_asset(of: StreamAssets, model: ModelConfig) -> dg.AssetsDefinition:
         )
         for part in model.parts
     }
-    periods = {name: dg.AssetIn(of.key(name), partition_mapping=of.before(and_current=True), metadata=HISTORY) for name in NETWORK}
+    periods = {
+        name: dg.AssetIn(of.key(name), partition_mapping=of.before(and_current=True), metadata=HISTORY)
+        for name in NETWORK
+    }
     own = {
         f"previous_{part}": dg.AssetIn(of.key(model.name, part), partition_mapping=of.before(), metadata=PREVIOUS)
         for part in model.parts
@@ -79,7 +82,9 @@ def _parents(of: StreamAssets, model: ModelConfig, part: str) -> set[dg.AssetKey
     two assets that depend on each other's past would be a cycle to it.
     """
     own = {of.key(model.name, part)}
-    return {of.key(name) for name in NETWORK} | own | ({of.key(model.name, "backbone")} if part != "backbone" else set())
+    return (
+        {of.key(name) for name in NETWORK} | own | ({of.key(model.name, "backbone")} if part != "backbone" else set())
+    )
 
 
 def _metadata(checkpoint: Any) -> Mapping[str, Any]:

@@ -24,7 +24,9 @@ def network_assets(of: StreamAssets) -> list[dg.AssetsDefinition]:
         partitions_def=of.partitions,
         io_manager_key="frames",
         kinds={"polars", "parquet"},
-        check_specs=[dg.AssetCheckSpec(name, asset=of.key("readings"), description=text) for name, text in CHECKS.items()],
+        check_specs=[
+            dg.AssetCheckSpec(name, asset=of.key("readings"), description=text) for name, text in CHECKS.items()
+        ],
         description="Tidy readings with a quality flag per cell. The gate: a failed critical expectation stops here.",
         **of.common("readings", of.config("source", "timezone", "step", "periods", "target", "variables", "gate")),
     )
@@ -40,7 +42,11 @@ def network_assets(of: StreamAssets) -> list[dg.AssetsDefinition]:
         yield from check_results(verdict, of.key("readings"))
         refuse(verdict)
         flags = flag_counts(frame, config.variable_names)
-        shares = {f"share_{row['flag']}": row["share"] for row in flags.iter_rows(named=True) if row["variable"] == config.variable_names[0]}
+        shares = {
+            f"share_{row['flag']}": row["share"]
+            for row in flags.iter_rows(named=True)
+            if row["variable"] == config.variable_names[0]
+        }
         yield encoded(frame, FRAME, {**frame_metadata(frame), **shares, "flags": table(flags)})
 
     @dg.asset(
@@ -53,7 +59,7 @@ def network_assets(of: StreamAssets) -> list[dg.AssetsDefinition]:
         partitions_def=of.partitions,
         io_manager_key="node_sets",
         kinds={"json"},
-        description="The ordered sensors of the period: retained in place, added behind them, silent, returned, moved, retired.",
+        description="Ordered sensors of the period: retained in place, added behind; silent, returned, moved, retired.",
         **of.common("node_set", of.config("lives", "target")),
     )
     def node_set(context: dg.AssetExecutionContext, sensors: Any, readings: Any, previous: Any) -> dg.Output[Any]:
@@ -64,7 +70,11 @@ def network_assets(of: StreamAssets) -> list[dg.AssetsDefinition]:
             heard = heard_in(readings, config.variable_names[0])
             nodes = next_node_set(previous, sensors=sensors, heard=heard, period=of.period(context), lives=config.lives)
         groups = ("added", "returned", "silent", "moved", "retired")
-        counts = {"nodes": len(nodes), "retained": len(nodes.retained), **{name: len(getattr(nodes, name)) for name in groups}}
+        counts = {
+            "nodes": len(nodes),
+            "retained": len(nodes.retained),
+            **{name: len(getattr(nodes, name)) for name in groups},
+        }
         names = {f"{name}_sensors": ", ".join(getattr(nodes, name)[:50]) or "none" for name in groups}
         return encoded(nodes, NODE_SET, {**counts, **names})
 
@@ -83,20 +93,27 @@ def network_assets(of: StreamAssets) -> list[dg.AssetsDefinition]:
         with user_errors():
             built = build_tensor(readings, node_set.ids, config, context.partition_key)
         steps, nodes, channels = built.values.shape
-        numbers = {"steps": steps, "nodes": nodes, "channels": channels, "observed_share": float(built.observed[..., 0].mean())}
+        numbers = {
+            "steps": steps,
+            "nodes": nodes,
+            "channels": channels,
+            "observed_share": float(built.observed[..., 0].mean()),
+        }
         return encoded(built, TENSOR, {**numbers, "variables": ", ".join(built.variables)})
 
     @dg.asset(
         key=of.key("adjacency"),
         ins={
             "sensors": dg.AssetIn(of.key("sensors")),
-            "node_sets": dg.AssetIn(of.key("node_set"), partition_mapping=of.before(and_current=True), metadata=HISTORY),
+            "node_sets": dg.AssetIn(
+                of.key("node_set"), partition_mapping=of.before(and_current=True), metadata=HISTORY
+            ),
             **({"edges": dg.AssetIn(of.key("edges"))} if has_edges(of) else {}),
         },
         partitions_def=of.partitions,
         io_manager_key="graphs",
         kinds={"scipy", "safetensors"},
-        description="Weighted sparse adjacency of the node set, raw weights, with its difference to the previous period.",
+        description="Sparse adjacency of the node set, raw weights, and its difference to the previous period.",
         **of.common("adjacency", of.config("graph")),
     )
     def adjacency(context: dg.AssetExecutionContext, sensors: Any, node_sets: Any, **given: Any) -> dg.Output[Any]:
@@ -133,6 +150,14 @@ def network_assets(of: StreamAssets) -> list[dg.AssetsDefinition]:
         frame = drift_table(tensors[context.partition_key], tensors[earlier[0]] if earlier else None)
         numbers = {"shifted_sensors": int((frame["psi"] > NOTABLE).sum()), "median_psi": frame["psi"].median()}
         known = {name: value for name, value in numbers.items() if value is not None}
-        return encoded(frame, FRAME, {**frame_metadata(frame), **known, "most_shifted": table(frame.sort("psi", descending=True, nulls_last=True))})
+        return encoded(
+            frame,
+            FRAME,
+            {
+                **frame_metadata(frame),
+                **known,
+                "most_shifted": table(frame.sort("psi", descending=True, nulls_last=True)),
+            },
+        )
 
     return [readings, node_set, tensor, adjacency, drift]

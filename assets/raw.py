@@ -5,7 +5,6 @@ from typing import Any
 
 import dagster as dg
 
-
 from assets.common import StreamAssets, encoded, frame_metadata, table, user_errors
 from assets.gate import CHECKS, check_results, refuse
 from resources.source import SourceResource
@@ -30,15 +29,19 @@ def raw_assets(of: StreamAssets) -> list[dg.AssetsDefinition]:
     def raw_files(source: SourceResource) -> dg.Output[Any]:
         with user_errors():
             files = inventory(source.reader(stream).files())
-        return encoded(files, FRAME, {**frame_metadata(files), "bytes_in_all": int(files["bytes"].sum()), "files": table(files)})
+        return encoded(
+            files, FRAME, {**frame_metadata(files), "bytes_in_all": int(files["bytes"].sum()), "files": table(files)}
+        )
 
     @dg.asset(
         key=of.key("sensors"),
         deps=[of.key("raw_files")],
         io_manager_key="frames",
         kinds={"polars", "parquet"},
-        check_specs=[dg.AssetCheckSpec(name, asset=of.key("sensors"), description=text) for name, text in CHECKS.items()],
-        description="Static facts of every sensor: position, dates of installation and retirement. Its suite runs inside.",
+        check_specs=[
+            dg.AssetCheckSpec(name, asset=of.key("sensors"), description=text) for name, text in CHECKS.items()
+        ],
+        description="Static facts of every sensor: position, installation, retirement. Its suite runs inside.",
         **of.common("sensors", of.config("source")),
     )
     def sensors(source: SourceResource, gate: dg.ResourceParam[Gate]) -> Iterator[Any]:
@@ -47,7 +50,9 @@ def raw_assets(of: StreamAssets) -> list[dg.AssetsDefinition]:
         verdict = gate.sensors(stream.config, frame)
         yield from check_results(verdict, of.key("sensors"))
         refuse(verdict)
-        yield encoded(frame, FRAME, {**frame_metadata(frame), "sensors": frame["sensor_id"].n_unique(), "head": table(frame)})
+        yield encoded(
+            frame, FRAME, {**frame_metadata(frame), "sensors": frame["sensor_id"].n_unique(), "head": table(frame)}
+        )
 
     @dg.asset(
         key=of.key("raw_readings"),
@@ -55,11 +60,15 @@ def raw_assets(of: StreamAssets) -> list[dg.AssetsDefinition]:
         partitions_def=of.partitions,
         io_manager_key="frames",
         kinds={"polars", "parquet"},
-        check_specs=[dg.AssetCheckSpec(name, asset=of.key("raw_readings"), description=text) for name, text in CHECKS.items()],
+        check_specs=[
+            dg.AssetCheckSpec(name, asset=of.key("raw_readings"), description=text) for name, text in CHECKS.items()
+        ],
         description="Rows of the period as landed, with the file and row each came from. Its suite runs inside.",
         **of.common("raw_readings", of.config("source", "timezone", "step", "periods", "target", "gate")),
     )
-    def raw_readings(context: dg.AssetExecutionContext, source: SourceResource, gate: dg.ResourceParam[Gate]) -> Iterator[Any]:
+    def raw_readings(
+        context: dg.AssetExecutionContext, source: SourceResource, gate: dg.ResourceParam[Gate]
+    ) -> Iterator[Any]:
         period = of.period(context)
         with user_errors():
             rows = source.reader(stream).readings(period)
@@ -95,5 +104,3 @@ def edges_asset(of: StreamAssets) -> dg.AssetsDefinition:
         return encoded(frame, FRAME, {**frame_metadata(frame), "head": table(frame)})
 
     return edges
-
-

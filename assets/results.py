@@ -17,9 +17,21 @@ def result_assets(of: StreamAssets) -> list[dg.AssetsDefinition]:
     @dg.asset(
         key=of.key("report"),
         ins={
-            **{f"{name}_evaluation": dg.AssetIn(of.key(name, "evaluation"), partition_mapping=of.through, metadata=HISTORY) for name in models},
-            **{f"{name}_diagnostics": dg.AssetIn(of.key(name, "diagnostics"), partition_mapping=of.through, metadata=HISTORY) for name in models},
-            **{name: dg.AssetIn(of.key(name), partition_mapping=of.through, metadata=HISTORY) for name in ("node_set",)},
+            **{
+                f"{name}_evaluation": dg.AssetIn(
+                    of.key(name, "evaluation"), partition_mapping=of.through, metadata=HISTORY
+                )
+                for name in models
+            },
+            **{
+                f"{name}_diagnostics": dg.AssetIn(
+                    of.key(name, "diagnostics"), partition_mapping=of.through, metadata=HISTORY
+                )
+                for name in models
+            },
+            **{
+                name: dg.AssetIn(of.key(name), partition_mapping=of.through, metadata=HISTORY) for name in ("node_set",)
+            },
             **{name: dg.AssetIn(of.key(name)) for name in ("sensors", "tensor", "adjacency", "drift")},
         },
         partitions_def=of.partitions,
@@ -56,7 +68,9 @@ def result_assets(of: StreamAssets) -> list[dg.AssetsDefinition]:
 
         rows = collect(frame for name in models for frame in evaluations[name].values())
         headline = summary(rows, config.horizon)
-        numbers = {f"{row['model']}_mae": row["mae"] for row in headline.iter_rows(named=True) if row["mae"] is not None}
+        numbers = {
+            f"{row['model']}_mae": row["mae"] for row in headline.iter_rows(named=True) if row["mae"] is not None
+        }
         return encoded(rows, FRAME, {**frame_metadata(rows), **numbers, "summary": table(headline)})
 
     return [report, leaderboard]

@@ -27,7 +27,11 @@ class ExpectationGate:
             ((place == "") | (pl.col("sensor_id").n_unique().over(place) == 1)).alias("alone"),
             pl.col("valid_from").cast(pl.String).fill_null(""),
         )
-        return judge(f"{stream.name} sensors", facts, sensors_suite(stream)) if len(facts) else Verdict(f"{stream.name} sensors", ())
+        return (
+            judge(f"{stream.name} sensors", facts, sensors_suite(stream))
+            if len(facts)
+            else Verdict(f"{stream.name} sensors", ())
+        )
 
     def raw_readings(self, stream: StreamConfig, summary: pl.DataFrame) -> Verdict:
         """Judge the raw readings by their summary."""
@@ -49,8 +53,12 @@ def _batch_definition() -> Any:
     import great_expectations as gx
 
     context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = {"globally": False}
-    return context.data_sources.add_pandas("tables").add_dataframe_asset("table").add_batch_definition_whole_dataframe("all")
+    context.variables.progress_bars = {"globally": False}  # type: ignore[assignment]
+    return (
+        context.data_sources.add_pandas("tables")
+        .add_dataframe_asset("table")
+        .add_batch_definition_whole_dataframe("all")
+    )
 
 
 def judge(name: str, table: pl.DataFrame, expected: list[Expected]) -> Verdict:

@@ -1,4 +1,4 @@
-"""Asset checks on what was computed: the graph is connected enough, a model is better than the weekly naive forecast."""
+"""Asset checks on what was computed: the graph is connected enough, a model beats the weekly naive forecast."""
 
 from typing import Any
 
@@ -30,7 +30,9 @@ def _graph_check(of: StreamAssets) -> dg.AssetChecksDefinition:
         nodes = len(adjacency.sensor_ids)
         share = 1 - linked / max(nodes, 1)
         return dg.AssetCheckResult(
-            passed=share <= ISOLATED, severity=dg.AssetCheckSeverity.WARN, metadata={"isolated_share": share, "nodes": nodes}
+            passed=share <= ISOLATED,
+            severity=dg.AssetCheckSeverity.WARN,
+            metadata={"isolated_share": share, "nodes": nodes},
         )
 
     return few_isolated

@@ -35,7 +35,11 @@ def sensors_suite(stream: StreamConfig) -> list[Expected]:
         Expected("each sensor once, or once per valid_from", "ExpectCompoundColumnsToBeUnique", {"column_list": pair}),
         Expected("latitudes between -90 and 90", "ExpectColumnValuesToBeBetween", _between("latitude", -90, 90)),
         Expected("longitudes between -180 and 180", "ExpectColumnValuesToBeBetween", _between("longitude", -180, 180)),
-        Expected("no sensor retired before it was installed", "ExpectColumnValuesToBeBetween", _between("days_in_service", 0, None)),
+        Expected(
+            "no sensor retired before it was installed",
+            "ExpectColumnValuesToBeBetween",
+            _between("days_in_service", 0, None),
+        ),
         Expected("a position for every sensor", "ExpectColumnValuesToBeInSet", _in_set("placed", [True]), "warning"),
         Expected("no two sensors at one place", "ExpectColumnValuesToBeInSet", _in_set("alone", [True]), "warning"),
     ]
@@ -48,7 +52,12 @@ def raw_suite(stream: StreamConfig) -> list[Expected]:
         Expected("rows of at least one sensor", "ExpectTableRowCountToBeBetween", {"min_value": 1}, name=None),
         Expected("every row inside the period", "ExpectColumnValuesToBeBetween", _between("outside", 0, 0)),
         Expected("a sensor id in every row", "ExpectColumnValuesToNotBeNull", {"column": "sensor_id"}, "warning"),
-        Expected("under 5 % repeated times of a sensor", "ExpectColumnValuesToBeBetween", _between("repeated", 0, 0.05), "warning"),
+        Expected(
+            "under 5 % repeated times of a sensor",
+            "ExpectColumnValuesToBeBetween",
+            _between("repeated", 0, 0.05),
+            "warning",
+        ),
         Expected(
             f"at most {gate.warn_missing:.0%} rows without {stream.variable_names[0]}",
             "ExpectColumnValuesToBeBetween",
@@ -63,7 +72,9 @@ def network_suite(stream: StreamConfig) -> list[Expected]:
     gate, target = stream.gate, stream.variable_names[0]
     return [
         Expected("at least one sensor", "ExpectColumnValuesToBeBetween", _between("sensors", 1, None), name=None),
-        Expected("every sensor, time and copy once", "ExpectColumnValuesToBeInSet", _in_set("unique", [True]), name=None),
+        Expected(
+            "every sensor, time and copy once", "ExpectColumnValuesToBeInSet", _in_set("unique", [True]), name=None
+        ),
         Expected(
             f"at most {gate.critical_missing:.0%} of the network's {target} missing",
             "ExpectColumnValuesToBeBetween",
@@ -83,7 +94,9 @@ def readings_suite(stream: StreamConfig) -> list[Expected]:
     """Suite of the clean readings, one row per sensor and variable."""
     gate = stream.gate
     expected = [
-        Expected("every sensor in the sensor table", "ExpectColumnValuesToBeInSet", _in_set("known", [True]), "warning"),
+        Expected(
+            "every sensor in the sensor table", "ExpectColumnValuesToBeInSet", _in_set("known", [True]), "warning"
+        ),
         Expected(
             f"at most {gate.warn_missing:.0%} of a sensor missing",
             "ExpectColumnValuesToBeBetween",
@@ -102,7 +115,11 @@ def readings_suite(stream: StreamConfig) -> list[Expected]:
         for column, low, high in (("lowest", rules.minimum, None), ("highest", None, rules.maximum)):
             if (limit := low if low is not None else high) is not None:
                 words = f"no observed {name} {'below' if low is not None else 'above'} {limit:g}"
-                arguments = {**_between(column, low, high), "row_condition": f'variable=="{name}"', "condition_parser": "pandas"}
+                arguments = {
+                    **_between(column, low, high),
+                    "row_condition": f'variable=="{name}"',
+                    "condition_parser": "pandas",
+                }
                 expected.append(Expected(words, "ExpectColumnValuesToBeBetween", arguments))
     return expected
 

@@ -14,11 +14,15 @@ if TYPE_CHECKING:
 class ComputeResource(dg.ConfigurableResource):
     """Limits that a step must keep; what is not set here comes from the `ST_PIPELINE_*` environment variables."""
 
-    device: str | None = Field(None, description="auto, cpu, cuda or cuda:N (ST_PIPELINE_DEVICE)")
-    fallback: str | None = Field(None, description="fail, or cpu: what to do without that device (ST_PIPELINE_FALLBACK)")
-    threads: int | None = Field(None, description="CPU threads of torch (ST_PIPELINE_THREADS)")
-    deterministic: bool = Field(True, description="refuse operations without a deterministic implementation")
-    memory_gib: float | None = Field(None, description="upper limit of a step's estimated memory (ST_PIPELINE_MEMORY_GIB)")
+    device: str | None = Field(default=None, description="auto, cpu, cuda or cuda:N (ST_PIPELINE_DEVICE)")
+    fallback: str | None = Field(
+        default=None, description="fail, or cpu: what to do without that device (ST_PIPELINE_FALLBACK)"
+    )
+    threads: int | None = Field(default=None, description="CPU threads of torch (ST_PIPELINE_THREADS)")
+    deterministic: bool = Field(default=True, description="refuse operations without a deterministic implementation")
+    memory_gib: float | None = Field(
+        default=None, description="upper limit of a step's estimated memory (ST_PIPELINE_MEMORY_GIB)"
+    )
 
     def limits(self) -> Compute:
         """The limits in force."""

@@ -10,8 +10,8 @@ import dagster as dg
 
 from st_pipeline.errors import InputError
 from st_pipeline.progress import tell
-from st_pipeline.storage import HTML, JSON, Codec, Lake, home
 from st_pipeline.storage import FRAME as FRAME_CODEC
+from st_pipeline.storage import HTML, JSON, Codec, Lake, home
 
 T = TypeVar("T")
 

@@ -45,7 +45,9 @@ def as_spec(value: Any) -> Any:
 
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
-Name = Annotated[str, Field(strict=True), BeforeValidator(lambda value: check_name(value) if isinstance(value, str) else value)]
+Name = Annotated[
+    str, Field(strict=True), BeforeValidator(lambda value: check_name(value) if isinstance(value, str) else value)
+]
 
 
 class Part(BaseModel):
@@ -355,12 +357,16 @@ class StreamConfig(Part):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         names = self.variable_names
-        if self.target and self.target not in (known := {n for n in self.source.columns if n not in RESERVED} or {"value"}):
+        if self.target and self.target not in (
+            known := {n for n in self.source.columns if n not in RESERVED} or {"value"}
+        ):
             raise ValueError(f"target {self.target!r} is no column of the source; {closest(self.target, known)}")
         for section, given in (("variables", self.variables), ("inputs", self.inputs)):
             for name in given:
                 if name not in names:
-                    raise ValueError(f"{section} names {name!r}, which is no column of the source; {closest(name, names)}")
+                    raise ValueError(
+                        f"{section} names {name!r}, which is no column of the source; {closest(name, names)}"
+                    )
         models = [model.name for model in self.models]
         if twice := {name for name in models if models.count(name) > 1}:
             raise ValueError(f"two models are called {min(twice)!r}; expected one of each name")
@@ -373,11 +379,13 @@ class StreamConfig(Part):
         for model in self.models:
             for lag in model.seasonal:
                 if lag % self.step or lag / self.step < self.horizon:
-                    raise ValueError(f"model {model.name!r}: seasonal lag {lag} is shorter than the horizon or no multiple of the step")
+                    raise ValueError(
+                        f"model {model.name!r}: seasonal lag {lag} is shorter than the horizon, "
+                        "or no multiple of the step"
+                    )
             lowest = self.rules(self.variable_names[0]).minimum
             if model.scaling.transform != "none" and (lowest is None or lowest < 0):
                 raise ValueError(
                     f"model {model.name!r}: scaling.transform needs a target that is never negative; "
                     f"say so with variables.{self.variable_names[0]}.minimum: 0"
                 )
-

@@ -51,7 +51,9 @@ class Cadence:
         if (match := re.fullmatch(r"(\d+)d", text)) and int(match[1]) > 0:
             return cls(days=int(match[1]))
         hint = closest(text, [*MONTHS, *DAYS])
-        raise InputError(f"{text!r} is no period length; expected year, half-year, quarter, month, week or '28d'; {hint}")
+        raise InputError(
+            f"{text!r} is no period length; expected year, half-year, quarter, month, week or '28d'; {hint}"
+        )
 
     def start_of(self, first: date, index: int) -> date:
         """First day of period `index`, period 0 starting on `first`."""

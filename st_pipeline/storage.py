@@ -59,7 +59,9 @@ def write_atomic(path: Path, payload: bytes) -> None:
     except OSError as error:
         if temporary:
             Path(temporary).unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}; what was there before is intact") from None
+        raise InputError(
+            f"{path}: cannot be written: {error.strerror or error}; what was there before is intact"
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ HTML: Codec[str] = Codec("html", str.encode, bytes.decode)
 
 @dataclass(frozen=True)
 class Lake:
-    """Files at `<root>/<stream>/[<model>/]<asset>/<period>.<ext>`; unpartitioned ones at `<root>/<stream>/<asset>.<ext>`."""
+    """Files at `<stream>/[<model>/]<asset>/<period>.<ext>` under the root, without periods `<stream>/<asset>.<ext>`."""
 
     root: Path
 

@@ -55,11 +55,15 @@ def load_streams(folders: Iterable[Path] | None = None) -> tuple[list[Stream], l
     streams: dict[str, Stream] = {}
     faults: list[StreamFault] = []
     for parent in stream_folders() if folders is None else folders:
-        for folder in sorted(path for path in parent.iterdir() if path.is_dir() and not path.name.startswith((".", "_"))):
+        for folder in sorted(
+            path for path in parent.iterdir() if path.is_dir() and not path.name.startswith((".", "_"))
+        ):
             try:
                 stream = load_stream(folder)
                 if other := streams.get(stream.name):
-                    raise InputError(f"{folder / FILE}: a stream called {stream.name!r} exists already in {other.folder}")
+                    raise InputError(
+                        f"{folder / FILE}: a stream called {stream.name!r} exists already in {other.folder}"
+                    )
                 streams[stream.name] = stream
             except InputError as error:
                 faults.append(StreamFault(folder.name, folder / FILE, str(error)))
@@ -97,7 +101,8 @@ def load_stream(folder: Path) -> Stream:
         raise InputError(_sentence(error, root, file)) from None
     if config.name != folder.name:
         raise InputError(
-            f"{file}:{_line(root, ('name',))}: name: found {config.name!r}, expected {folder.name!r}, the name of its folder"
+            f"{file}:{_line(root, ('name',))}: name: found {config.name!r}, expected {folder.name!r}, "
+            "the name of its folder"
         )
     return Stream(config, folder)
 
@@ -108,7 +113,9 @@ def _compose(file: Path) -> yaml.Node:
     try:
         raw = file.read_bytes()
     except FileNotFoundError:
-        raise InputError(f"{file}: there is no {FILE} in this stream folder; write one with `st-pipeline new`") from None
+        raise InputError(
+            f"{file}: there is no {FILE} in this stream folder; write one with `st-pipeline new`"
+        ) from None
     except OSError as error:
         raise InputError(f"{file}: cannot be read: {error.strerror or error}") from None
     if len(raw) > MAX_BYTES:
@@ -121,7 +128,8 @@ def _compose(file: Path) -> yaml.Node:
     try:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             if isinstance(event, yaml.AliasEvent):
-                raise InputError(f"{file}:{event.start_mark.line + 1}: *{event.anchor}: aliases are not read; write the values out")
+                where = f"{file}:{_line_of(event.start_mark)}"
+                raise InputError(f"{where}: *{event.anchor}: aliases are not read; write the values out")
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -130,7 +138,7 @@ def _compose(file: Path) -> yaml.Node:
     except RecursionError:
         raise InputError(f"{file}: nested too deeply to be a stream file") from None
     if not isinstance(root, yaml.MappingNode):
-        raise InputError(f"{file}: expected `key: value` lines, found {'nothing' if root is None else root.id}")
+        raise InputError(f"{file}: expected `key: value` lines, found {_shape(root)}")
     return root
 
 
@@ -140,7 +148,7 @@ def _plain(node: yaml.Node, file: Path) -> Any:
         values: dict[Any, Any] = {}
         for key_node, value_node in node.value:
             key = _plain(key_node, file)
-            line = key_node.start_mark.line + 1
+            line = _line_of(key_node.start_mark)
             if not isinstance(key, str):
                 raise InputError(f"{file}:{line}: the key {key!r} is no text; quote it")
             if key in values:
@@ -151,12 +159,21 @@ def _plain(node: yaml.Node, file: Path) -> Any:
         return [_plain(item, file) for item in node.value]
     loader = yaml.SafeLoader("")
     try:
-        return loader.construct_object(node)  # type: ignore[no-untyped-call]
+        return loader.construct_object(node)
     except (yaml.YAMLError, ValueError) as error:
         reason = getattr(error, "problem", None) or error
-        raise InputError(f"{file}:{node.start_mark.line + 1}: {node.value!r} cannot be read: {reason}") from None
+        raise InputError(f"{file}:{_line_of(node.start_mark)}: {node.value!r} cannot be read: {reason}") from None
     finally:
-        loader.dispose()  # type: ignore[no-untyped-call]
+        loader.dispose()
+
+
+def _line_of(mark: Any) -> int:
+    """Line number of a mark of the YAML reader, from 1."""
+    return int(mark.line) + 1
+
+
+def _shape(root: yaml.Node | None) -> str:
+    return "nothing" if root is None else "a list" if isinstance(root, yaml.SequenceNode) else repr(root.value)[:60]
 
 
 def _sentence(error: ValidationError, root: yaml.Node, file: Path) -> str:

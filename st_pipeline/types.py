@@ -129,11 +129,18 @@ class Graph:
         row, column = (torch.as_tensor(part, dtype=torch.int64) for part in (row, column))
         weight = torch.as_tensor(weight, dtype=torch.float32)
         if not row.shape == column.shape == weight.shape or row.dim() != 1:
-            raise ValueError(f"edges need row, column and weight of one length, found {row.shape}, {column.shape}, {weight.shape}")
-        if len(row) and (min(int(row.min()), int(column.min())) < 0 or max(int(row.max()), int(column.max())) >= num_nodes):
+            raise ValueError(
+                f"edges need row, column and weight of one length, found {row.shape}, {column.shape}, {weight.shape}"
+            )
+        if len(row) and (
+            min(int(row.min()), int(column.min())) < 0 or max(int(row.max()), int(column.max())) >= num_nodes
+        ):
             raise ValueError(f"an edge names a node outside 0..{num_nodes - 1}")
-        matrix = torch.sparse_coo_tensor(torch.stack([row, column]), weight, (num_nodes, num_nodes), check_invariants=False).coalesce()
-        return cls(num_nodes, *matrix.indices(), matrix.values())
+        matrix = torch.sparse_coo_tensor(
+            torch.stack([row, column]), weight, (num_nodes, num_nodes), check_invariants=False
+        ).coalesce()
+        indices = matrix.indices()
+        return cls(num_nodes, indices[0], indices[1], matrix.values())
 
     @property
     def num_edges(self) -> int:
@@ -195,7 +202,11 @@ class _Operators(dict[Normalisation, "Tensor | tuple[Tensor, Tensor]"]):
             indices = torch.stack([graph.row, graph.column])
             size = (graph.num_nodes, graph.num_nodes)
             forward = torch.sparse_coo_tensor(indices, weight, size, check_invariants=False).coalesce().to_sparse_csr()
-            backward = torch.sparse_coo_tensor(indices.flip(0), weight, size, check_invariants=False).coalesce().to_sparse_csr()
+            backward = (
+                torch.sparse_coo_tensor(indices.flip(0), weight, size, check_invariants=False)
+                .coalesce()
+                .to_sparse_csr()
+            )
             self[normalise] = (forward, backward)
         return self[normalise]
 
@@ -209,5 +220,5 @@ class _SparseProduct(torch.autograd.Function):
         return matrix @ x
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         return ctx.transpose @ gradient.contiguous(), None, None

@@ -52,7 +52,10 @@ def scope(stream: Stream, periods: str | None, models: str | None) -> Scope:
     """
     keys = [period.key for period in stream.config.calendar.periods()]
     if not keys:
-        raise InputError(f"stream {stream.name!r}: no period is complete yet; the first ends on {stream.config.calendar.period(0).end.date()}")
+        raise InputError(
+            f"stream {stream.name!r}: no period is complete yet; "
+            f"the first ends on {stream.config.calendar.period(0).end.date()}"
+        )
     if periods:
         ends = [part.strip() for part in periods.split("..")]
         first, last = (ends[0] or keys[0]), (ends[-1] or keys[-1])
@@ -84,7 +87,7 @@ class Runner:
         self.outcome = Outcome()
         logging.getLogger("dagster").setLevel(logging.CRITICAL)
 
-    def run(self, wanted: Scope, told: Callable[[str], None] = lambda text: None) -> Outcome:
+    def run(self, wanted: Scope, told: Callable[[str], object] = len) -> Outcome:
         """Bring everything in scope up to date.
 
         A failure stops what depends on it, in its own and later periods, and nothing else.
@@ -112,14 +115,17 @@ class Runner:
         """All assets, or the data and the named models."""
         if not wanted.models:
             return set(self.keys)
-        return {key for key in self.keys if len(key.path) == 2 and key.path[1] != "report" or key.path[1] in wanted.models}
+        return {
+            key for key in self.keys if (len(key.path) == 2 and key.path[1] != "report") or key.path[1] in wanted.models
+        }
 
     def _stale_sources(self) -> list[dg.AssetKey]:
         """`raw_files` if the files' content is not what was recorded, and `sensors` if it is stale or follows."""
         files, sensors = self._key("raw_files"), self._key("sensors")
         now = digest(FRAME.dump(inventory(open_source(self.stream).files())))
         record = self.instance.get_latest_materialization_event(files)
-        known = record.asset_materialization.tags.get("dagster/data_version") if record and record.asset_materialization else None
+        written = record.asset_materialization if record else None
+        known = (written.tags or {}).get("dagster/data_version") if written else None
         stale = set(self._stale([files, sensors], None))
         if known != now:
             stale |= {files, sensors}
@@ -151,7 +157,9 @@ class Runner:
         if not stopped or key == self._key(FINAL):
             return False
         parents = self.graph.get(key).parent_keys
-        return any(_name(parent, moment) in stopped for parent in parents for moment in self._needed(key, parent, period))
+        return any(
+            _name(parent, moment) in stopped for parent in parents for moment in self._needed(key, parent, period)
+        )
 
     def _needed(self, key: dg.AssetKey, parent: dg.AssetKey, period: str | None) -> Iterable[str | None]:
         """Periods of a parent that one period of an asset needs."""
@@ -164,7 +172,7 @@ class Runner:
         result = mapping.get_upstream_mapped_partitions_result_for_partitions(subset, child, upstream)
         return list(result.partitions_subset.get_partition_keys())
 
-    def _materialise(self, keys: list[dg.AssetKey], period: str | None, told: Callable[[str], None]) -> None:
+    def _materialise(self, keys: list[dg.AssetKey], period: str | None, told: Callable[[str], object]) -> None:
         """One Dagster run of the keys that nothing blocks."""
         ready: list[dg.AssetKey] = []
         for key in keys:
@@ -189,7 +197,10 @@ class Runner:
             else:
                 self.outcome.blocked.append(name)
         if not result.success and not reasons:
-            raise InputError(f"{self.stream.name}: a Dagster run failed before its first step; open `st-pipeline ui` and see run {result.run_id}")
+            raise InputError(
+                f"{self.stream.name}: a Dagster run failed before its first step; "
+                f"open `st-pipeline ui` and see run {result.run_id}"
+            )
 
 
 def _failures(result: dg.ExecuteInProcessResult, job: dg.JobDefinition) -> Iterator[tuple[dg.AssetKey, str]]:

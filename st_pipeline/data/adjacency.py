@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -44,7 +45,12 @@ class Adjacency:
 
 
 def build_adjacency(
-    sensor_ids: tuple[str, ...], *, sensors: pl.DataFrame, edges: pl.DataFrame | None, config: StreamConfig, period: Period
+    sensor_ids: tuple[str, ...],
+    *,
+    sensors: pl.DataFrame,
+    edges: pl.DataFrame | None,
+    config: StreamConfig,
+    period: Period,
 ) -> Adjacency:
     """The adjacency of a node set by the stream's recipe, with positions as of the period's last day.
 
@@ -79,7 +85,9 @@ def graph_statistics(current: Adjacency, previous: Adjacency | None) -> dict[str
         now, before = current.by_name(), previous.by_name()
         numbers["edges_added"] = len(now.keys() - before.keys())
         numbers["edges_removed"] = len(before.keys() - now.keys())
-        numbers["edges_reweighted"] = sum(not np.isclose(now[pair], before[pair]) for pair in now.keys() & before.keys())
+        numbers["edges_reweighted"] = sum(
+            not np.isclose(now[pair], before[pair]) for pair in now.keys() & before.keys()
+        )
     return numbers
 
 
@@ -88,14 +96,14 @@ def _known_only(edges: pl.DataFrame, sensors: pl.DataFrame, config: StreamConfig
     unknown = named.filter(~named.is_in(sensors["sensor_id"].unique().implode()))
     if len(unknown):
         raise InputError(
-            f"stream {config.name!r}: the edges name {len(unknown)} sensors that the sensor table has not, e.g. {unknown[0]!r}; "
-            "add them to it or remove their edges"
+            f"stream {config.name!r}: the edges name {len(unknown)} sensors that the sensor table has not, "
+            f"e.g. {unknown[0]!r}; add them to it or remove their edges"
         )
 
 
 def _dump(adjacency: Adjacency) -> bytes:
     document = {"period": adjacency.period, "sensor_ids": adjacency.sensor_ids, "recipe": adjacency.recipe}
-    arrays = {"row": adjacency.row, "column": adjacency.column, "weight": adjacency.weight}
+    arrays: dict[str, Any] = {"row": adjacency.row, "column": adjacency.column, "weight": adjacency.weight}
     return save_safetensors(arrays, encode_metadata(document))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -58,7 +59,9 @@ def _sort_out(raw: pl.DataFrame, config: StreamConfig, period: Period, count: in
     repeated = on_grid.filter(several)
     latest = repeated
     if "received" in rows.columns:
-        latest = repeated.filter(pl.col("received").fill_null(pl.col("received").min()) == pl.col("received").max().over(KEY))
+        latest = repeated.filter(
+            pl.col("received").fill_null(pl.col("received").min()) == pl.col("received").max().over(KEY)
+        )
         latest = latest if len(latest) else repeated
     agreed = latest.group_by(KEY).agg(
         *(pl.col(name).drop_nulls().min() for name in names),
@@ -90,7 +93,7 @@ def _grid(chosen: pl.DataFrame, ids: pl.Series, times: pl.Series, config: Stream
     )
 
 
-def _scatter(values: NDArray, cell: NDArray[np.int64], shape: tuple[int, int], fill: float | bool) -> NDArray:  # type: ignore[type-arg]
+def _scatter(values: NDArray[Any], cell: NDArray[np.int64], shape: tuple[int, int], fill: float | bool) -> NDArray[Any]:
     grid = np.full(shape[0] * shape[1], fill, dtype=values.dtype)
     grid[cell] = values
     return grid.reshape(shape)

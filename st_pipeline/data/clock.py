@@ -54,7 +54,8 @@ def _choose(repeated: pl.DataFrame, rows: pl.DataFrame, config: StreamConfig) ->
     """Repeated labels with `first` set to the instant each row stands for."""
     target = config.variable_names[0]
     edges = repeated.group_by("sensor_id").agg(
-        (pl.col("timestamp").min() - config.step).alias("before"), (pl.col("timestamp").max() + config.step).alias("after")
+        (pl.col("timestamp").min() - config.step).alias("before"),
+        (pl.col("timestamp").max() + config.step).alias("after"),
     )
     around = rows.group_by("sensor_id", "timestamp").agg(pl.col(target).mean().alias("level"))
     for side in ("before", "after"):
@@ -99,15 +100,19 @@ def step_index(period: Period, config: StreamConfig) -> tuple[pl.Expr, pl.Expr]:
 def step_times(period: Period, step: timedelta, count: int) -> pl.Series:
     """UTC instants of the period's steps."""
     start = period.start.astimezone(UTC)
-    return pl.datetime_range(start, start + step * (count - 1), interval=step, time_unit="ms", time_zone="UTC", eager=True).alias(
-        "timestamp"
-    )
+    return pl.datetime_range(
+        start, start + step * (count - 1), interval=step, time_unit="ms", time_zone="UTC", eager=True
+    ).alias("timestamp")
 
 
-def calendar_features(seconds: NDArray[np.int64], timezone: str, step: timedelta) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def calendar_features(
+    seconds: NDArray[np.int64], timezone: str, step: timedelta
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Slot of the local day and day of the local week (Monday 0) of UTC instants in seconds."""
     local = pl.Series(seconds * 1000).cast(pl.Datetime("ms")).dt.replace_time_zone("UTC").dt.convert_time_zone(timezone)
-    minutes = local.dt.hour().cast(pl.Int64) * 3600 + local.dt.minute().cast(pl.Int64) * 60 + local.dt.second().cast(pl.Int64)
+    minutes = (
+        local.dt.hour().cast(pl.Int64) * 3600 + local.dt.minute().cast(pl.Int64) * 60 + local.dt.second().cast(pl.Int64)
+    )
     slot = (minutes // int(step.total_seconds())).to_numpy()
     return slot.astype(np.int64), (local.dt.weekday().to_numpy() - 1).astype(np.int64)
 

@@ -45,7 +45,10 @@ def drift_table(current: SeriesTensor, previous: SeriesTensor | None) -> pl.Data
 def stability_index(expected: NDArray[np.floating], actual: NDArray[np.floating]) -> float:
     """Population stability index: sum of (a - e) ln(a / e) over the deciles of `expected`."""
     edges = np.unique(np.quantile(expected, np.linspace(0, 1, BINS + 1)[1:-1]))
-    shares = [np.bincount(np.searchsorted(edges, part, side="right"), minlength=len(edges) + 1) / len(part) for part in (expected, actual)]
+    shares = [
+        np.bincount(np.searchsorted(edges, part, side="right"), minlength=len(edges) + 1) / len(part)
+        for part in (expected, actual)
+    ]
     e, a = (np.maximum(part, FLOOR) for part in shares)
     return float(((a - e) * np.log(a / e)).sum())
 

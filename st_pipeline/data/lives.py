@@ -69,8 +69,8 @@ def _moved(sensors: pl.DataFrame, ids: list[str], period: Period) -> tuple[str, 
         positions_at(sensors, ids, moment - day if moment > date.min else moment).plane
         for moment in (period.start.date(), period.end.date())
     )
-    changed = ~np.isclose(start, end, equal_nan=True).all(axis=1)
-    return tuple(name for name, moved in zip(ids, changed, strict=True) if moved)
+    same = np.isclose(start, end, equal_nan=True)
+    return tuple(name for row, name in enumerate(ids) if not same[row].all())
 
 
 def _dump(nodes: NodeSet) -> bytes:

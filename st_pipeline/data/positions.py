@@ -45,7 +45,9 @@ class Positions:
 
     def straight(self, along: float) -> float:
         """Chord of a great-circle length."""
-        return float(2 * EARTH_RADIUS * np.sin(min(along / (2 * EARTH_RADIUS), np.pi / 2))) if self.geographic else along
+        return (
+            float(2 * EARTH_RADIUS * np.sin(min(along / (2 * EARTH_RADIUS), np.pi / 2))) if self.geographic else along
+        )
 
     def spread(self) -> float:
         """Standard deviation of the distances between all pairs of different sensors, in metres."""
@@ -69,8 +71,20 @@ def positions_at(sensors: pl.DataFrame, ids: Sequence[str], day: date) -> Positi
     valid = pl.col("valid_from").fill_null(date.min) <= day
     rows = (
         sensors.with_columns(valid.alias("valid"))
-        .sort("sensor_id", "valid", pl.when("valid").then(pl.col("valid_from")).otherwise(None), "valid_from", nulls_last=False)
-        .with_columns(pl.when("valid").then(pl.int_range(pl.len())).otherwise(-pl.int_range(pl.len()) - 1).over("sensor_id").alias("turn"))
+        .sort(
+            "sensor_id",
+            "valid",
+            pl.when("valid").then(pl.col("valid_from")).otherwise(None),
+            "valid_from",
+            nulls_last=False,
+        )
+        .with_columns(
+            pl.when("valid")
+            .then(pl.int_range(pl.len()))
+            .otherwise(-pl.int_range(pl.len()) - 1)
+            .over("sensor_id")
+            .alias("turn")
+        )
     )
     best = rows.sort("turn").group_by("sensor_id", maintain_order=True).last().select("sensor_id", *axes)
     frame = pl.DataFrame({"sensor_id": list(ids)}, schema={"sensor_id": pl.String})

@@ -33,7 +33,13 @@ class Scaler:
 
     @classmethod
     def fit(
-        cls, values: Tensor, observed: Tensor, *, nodes: NodeSet, per: Literal["network", "sensor"], transform: Transform
+        cls,
+        values: Tensor,
+        observed: Tensor,
+        *,
+        nodes: NodeSet,
+        per: Literal["network", "sensor"],
+        transform: Transform,
     ) -> Self:
         """Statistics of the observed cells of values (L, N, C); pass the training slice and nothing else.
 
@@ -70,7 +76,9 @@ class Scaler:
         known = self.by_id()
         usual = (self.mean.mean(0), self.scale.mean(0))
         rows = [known.get(name, usual) for name in nodes.ids]
-        return replace(self, ids=nodes.ids, mean=torch.stack([row[0] for row in rows]), scale=torch.stack([row[1] for row in rows]))
+        return replace(
+            self, ids=nodes.ids, mean=torch.stack([row[0] for row in rows]), scale=torch.stack([row[1] for row in rows])
+        )
 
     def standardise(self, values: Tensor) -> Tensor:
         """(..., N, C) -> (..., N, C)."""

@@ -74,7 +74,7 @@ def _of_variable(readings: pl.DataFrame, name: str) -> pl.DataFrame:
 
 
 def network_summary(readings: pl.DataFrame, config: StreamConfig) -> pl.DataFrame:
-    """One row: sensors, rows, unique (every sensor, time and copy once), missing, faulty, out_of_range of the target."""
+    """One row: sensors, rows, unique (each sensor, time and copy once), missing, faulty, out_of_range of the target."""
     name = config.variable_names[0]
     flag, first = pl.col(flag_column(name)), pl.col("copy") == 0
     landed = (first & flag.is_in(LANDED)).sum()

@@ -42,7 +42,9 @@ class SeriesTensor:
     @property
     def digest(self) -> str:
         """Digest of the content."""
-        state = blake2b(digest_of([self.period, self.sensor_ids, self.variables, self.timezone]).encode(), digest_size=16)
+        state = blake2b(
+            digest_of([self.period, self.sensor_ids, self.variables, self.timezone]).encode(), digest_size=16
+        )
         for array in (self.values, self.flags, self.times):
             state.update(np.ascontiguousarray(array).tobytes())
         return state.hexdigest()
@@ -53,7 +55,9 @@ class SeriesTensor:
         return np.asarray((self.flags != MISSING) & (self.flags != SENTINEL))
 
 
-def build_tensor(readings: pl.DataFrame, sensor_ids: tuple[str, ...], config: StreamConfig, period: str) -> SeriesTensor:
+def build_tensor(
+    readings: pl.DataFrame, sensor_ids: tuple[str, ...], config: StreamConfig, period: str
+) -> SeriesTensor:
     """Regular array of the nodes of a period; steps before the first and after the last landed row are left out.
 
     Raises:
@@ -61,7 +65,9 @@ def build_tensor(readings: pl.DataFrame, sensor_ids: tuple[str, ...], config: St
     """
     grid = readings.filter(pl.col("copy") == 0)
     times = grid["timestamp"].unique().sort()
-    nodes = pl.DataFrame({"sensor_id": sensor_ids, "node": np.arange(len(sensor_ids))}, schema_overrides={"sensor_id": pl.String})
+    nodes = pl.DataFrame(
+        {"sensor_id": sensor_ids, "node": np.arange(len(sensor_ids))}, schema_overrides={"sensor_id": pl.String}
+    )
     cells = grid.join(nodes, on="sensor_id", how="inner")
     shape = (len(times), len(sensor_ids), len(config.input_names))
     values = np.zeros(shape, dtype=np.float32)
@@ -73,11 +79,19 @@ def build_tensor(readings: pl.DataFrame, sensor_ids: tuple[str, ...], config: St
     values[(flags == MISSING) | (flags == SENTINEL) | ~np.isfinite(values)] = 0.0
     landed = np.flatnonzero((flags != MISSING).any(axis=(1, 2)))
     if not len(landed):
-        raise InputError(f"stream {config.name!r}: nothing was measured in period {period}; expected readings of at least one sensor")
+        raise InputError(
+            f"stream {config.name!r}: nothing was measured in period {period}; expected readings of at least one sensor"
+        )
     span = slice(int(landed[0]), int(landed[-1]) + 1)
     seconds = times.dt.epoch("s").to_numpy()
     return SeriesTensor(
-        period, sensor_ids, config.input_names, config.timezone, values[span], flags[span], seconds[span].astype(np.int64)
+        period,
+        sensor_ids,
+        config.input_names,
+        config.timezone,
+        values[span],
+        flags[span],
+        seconds[span].astype(np.int64),
     )
 
 
@@ -89,7 +103,9 @@ def _dump(tensor: SeriesTensor) -> bytes:
         "variables": tensor.variables,
         "timezone": tensor.timezone,
     }
-    return save_safetensors({name: np.ascontiguousarray(array) for name, array in arrays.items()}, encode_metadata(document))
+    return save_safetensors(
+        {name: np.ascontiguousarray(array) for name, array in arrays.items()}, encode_metadata(document)
+    )
 
 
 def _load(payload: bytes) -> SeriesTensor:

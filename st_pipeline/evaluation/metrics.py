@@ -6,8 +6,9 @@ that any cohort and any horizon follows without another pass.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +32,8 @@ class Sums:
     truth_absolute: NDArray[np.float64]
     truth_square: NDArray[np.float64]
 
-    def map(self, change: _Change) -> Sums:
+    def map(self, change: Callable[[Any], Any]) -> Sums:
+        """The same function on every field."""
         return Sums(**{field.name: change(getattr(self, field.name)) for field in fields(self)})
 
     def metric(self, name: str) -> NDArray[np.float64]:
@@ -50,12 +52,6 @@ class Sums:
                 return np.where(self.truth_absolute > 0, 100 * self.absolute / self.truth_absolute, np.nan)
             spread = self.truth_square - self.truth**2 / self.count
             return np.where(spread > 1e-9 * np.maximum(self.truth_square, 1e-30), 1 - self.square / spread, np.nan)
-
-
-class _Change:
-    """A function on arrays; named only for the type checker."""
-
-    def __call__(self, array: NDArray[np.float64]) -> NDArray[np.float64]: ...
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,19 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class PeriodMatrix:
-    """R[i, j], errors (P, P) with NaN above the diagonal: row i is the model after period i, column j the test period."""
+    """R[i, j], errors (P, P), NaN above the diagonal: row i is the model after period i, column j the test period."""
 
     periods: tuple[str, ...]
     errors: NDArray[np.float64]
 
     @classmethod
-    def of(cls, scores: pl.DataFrame, *, metric: str = "mae", horizon: str = "published_average", cohort: str = "all") -> PeriodMatrix:
+    def of(
+        cls, scores: pl.DataFrame, *, metric: str = "mae", horizon: str = "published_average", cohort: str = "all"
+    ) -> PeriodMatrix:
         """From the tidy rows of one model."""
-        rows = scores.filter((pl.col("metric") == metric) & (pl.col("horizon") == horizon) & (pl.col("cohort") == cohort))
+        rows = scores.filter(
+            (pl.col("metric") == metric) & (pl.col("horizon") == horizon) & (pl.col("cohort") == cohort)
+        )
         periods = tuple(sorted({*rows["period"].to_list(), *rows["trained_through"].to_list()}))
         place = {key: index for index, key in enumerate(periods)}
         errors = np.full((len(periods), len(periods)), np.nan)
@@ -29,7 +33,7 @@ class PeriodMatrix:
 
     @property
     def forgetting(self) -> float | None:
-        """Mean over earlier periods of the last error minus the best there ever was (Chaudhry et al. 2018, for errors)."""
+        """Mean over earlier periods of the last error minus the best there was (Chaudhry et al. 2018, for errors)."""
         last = self.errors[-1, :-1]
         with np.errstate(all="ignore"):
             best = np.array([_least(self.errors[j:, j]) for j in range(len(self.periods) - 1)])

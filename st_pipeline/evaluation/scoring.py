@@ -58,7 +58,9 @@ def evaluate_model(
     newest = parts[BACKBONE].facts["period"]
     current = history[newest]
     frames = []
-    with compute.guard(learner.estimate_bytes(current), f"{learner.stream.name}/{learner.model.name} evaluation") as usage:
+    with compute.guard(
+        learner.estimate_bytes(current), f"{learner.stream.name}/{learner.model.name} evaluation"
+    ) as usage:
         trained = learner.restore(parts)
         trained.scaler = trained.scaler.to(usage.device)
         diagnostics: dict[str, Any] = {}
@@ -68,7 +70,9 @@ def evaluate_model(
             tally = Tally.of(forecasts(forecaster, part, graph))
             frames.append(score_rows(tally, data.nodes, _names(learner, newest, key)))
             if key == newest:
-                diagnostics = _diagnostics(tally, data, part, forecasts(forecaster, _latest(part, learner.stream), graph))
+                diagnostics = _diagnostics(
+                    tally, data, part, forecasts(forecaster, _latest(part, learner.stream), graph)
+                )
     diagnostics["cost"] = {**_counts(parts), **parts[BACKBONE].cost}
     return Evaluation(pl.concat(frames), diagnostics)
 
@@ -81,7 +85,9 @@ def evaluate_naive(stream: StreamConfig, data: PeriodData) -> Evaluation:
     for name in NAIVE_MODELS:
         names = {"stream": stream.name, "model": name, "protocol": SOUND.name, "seed": 0}
         tally = Tally.of(naive.batches(name))
-        frames.append(score_rows(tally, data.nodes, {**names, "trained_through": data.period.key, "period": data.period.key}))
+        frames.append(
+            score_rows(tally, data.nodes, {**names, "trained_through": data.period.key, "period": data.period.key})
+        )
     return Evaluation(pl.concat(frames), {})
 
 
@@ -144,7 +150,9 @@ def _diagnostics(
         }
         series = {name: [_number(v) for v in values.cpu().numpy()] for name, values in shown.items()}
         times = data.tensor.times[first : first + len(forecast)].tolist()
-        traces.append({"rank": rank, "sensor_id": data.nodes.ids[row], "wape": _number(wape[row]), "times": times, **series})
+        traces.append(
+            {"rank": rank, "sensor_id": data.nodes.ids[row], "wape": _number(wape[row]), "times": times, **series}
+        )
     return {"period": data.period.key, "horizon": steps, "sensors": sensors, "traces": traces}
 
 

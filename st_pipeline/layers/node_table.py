@@ -23,6 +23,8 @@ class NodeTable(nn.Module):
         bound: new rows are uniform in [-bound, bound].
     """
 
+    cold: Tensor
+
     def __init__(self, num_nodes: int, width: int, *, bound: float = 0.1) -> None:
         super().__init__()
         self.width = width
@@ -45,7 +47,7 @@ class NodeTable(nn.Module):
         self.cold, self.cold_ids = self.cold[:0], ()
 
     def expand(self, nodes: NodeSet) -> None:
-        """Rows for exactly these nodes: known sensors keep theirs, new ones are drawn, those that left are kept aside."""
+        """Rows for exactly these nodes: known ones keep theirs, new ones are drawn, those that left are kept aside."""
         if not self.ids and len(self.appended) == len(nodes):
             self.ids = nodes.ids  # the rows made at construction are those of the first node set
             return

@@ -48,7 +48,9 @@ class SourceContext:
         """
         where = f"stream {self.config.name!r}: source.{field}"
         if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
-            raise InputError(f"{where}: {pattern!r} leaves the stream; expected a path relative to it or to ST_PIPELINE_DATA")
+            raise InputError(
+                f"{where}: {pattern!r} leaves the stream; expected a path relative to it or to ST_PIPELINE_DATA"
+            )
         for root in (self.folder, self.data):
             files = sorted(path for path in root.glob(pattern) if path.is_file() and not path.name.startswith("."))
             if strays := [path for path in files if not path.resolve().is_relative_to(root.resolve())]:

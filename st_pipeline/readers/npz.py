@@ -25,7 +25,13 @@ class NpzReader(Reader):
     """Matrices (L, N) or (L, N, C) with timestamps made from the period's start and the stream's step."""
 
     def __init__(
-        self, context: SourceContext, *, readings: str, array: str = "x", adjacency: str | None = None, steps: int | None = None
+        self,
+        context: SourceContext,
+        *,
+        readings: str,
+        array: str = "x",
+        adjacency: str | None = None,
+        steps: int | None = None,
     ) -> None:
         self.context = context
         self.pattern = readings
@@ -39,7 +45,9 @@ class NpzReader(Reader):
 
     def files(self) -> list[Path]:
         patterns = [self.pattern, *([self.adjacency] if self.adjacency else [])]
-        return [file for pattern in patterns for file in self.context.find(pattern.replace("{period}", "*"), "readings")]
+        return [
+            file for pattern in patterns for file in self.context.find(pattern.replace("{period}", "*"), "readings")
+        ]
 
     def sensors(self) -> pl.DataFrame:
         return pl.DataFrame(schema=SENSOR_SCHEMA)
@@ -51,13 +59,16 @@ class NpzReader(Reader):
             matrix = matrix[:, :, None]
         if matrix.ndim != 3 or matrix.shape[2] != len(names):
             raise InputError(
-                f"{file}: {self.array}: found shape {matrix.shape}, expected (steps, sensors, {len(names)}) for {', '.join(names)}"
+                f"{file}: {self.array}: found shape {matrix.shape}, "
+                f"expected (steps, sensors, {len(names)}) for {', '.join(names)}"
             )
         matrix = matrix[: self.steps].astype(np.float64)
         length, count, _ = matrix.shape
         step = self.context.config.step
         if (room := int((period.end - period.start) / step)) < length:
-            raise InputError(f"{file}: {length:,} steps of {step} do not fit in period {period.key} ({room:,}); set source.steps")
+            raise InputError(
+                f"{file}: {length:,} steps of {step} do not fit in period {period.key} ({room:,}); set source.steps"
+            )
         start = period.start.astimezone(UTC)
         times = pl.datetime_range(start, start + step * (length - 1), interval=step, time_unit="ms", eager=True)
         return pl.DataFrame(
@@ -79,7 +90,12 @@ class NpzReader(Reader):
             raise InputError(f"{file}: {self.array}: found shape {matrix.shape}, expected a square adjacency matrix")
         row, column = np.nonzero(matrix)
         ids = np.array(column_ids(len(matrix)), dtype=object)
-        frame = {"source": ids[row], "target": ids[column], "distance": None, "weight": matrix[row, column].astype(np.float64)}
+        frame = {
+            "source": ids[row],
+            "target": ids[column],
+            "distance": None,
+            "weight": matrix[row, column].astype(np.float64),
+        }
         return pl.DataFrame(frame, schema=EDGE_SCHEMA)
 
     def _load(self, pattern: str, field: str, period: Period) -> tuple[Path, NDArray[np.generic]]:

@@ -67,7 +67,10 @@ def _scenario(context: SourceContext, **options: float) -> Scenario:
     config = context.config
     days = config.calendar.cadence.days
     if not days:
-        raise InputError(f"stream {config.name!r}: periods.every is {config.periods.every!r}; a simulated stream needs days, e.g. 28d")
+        raise InputError(
+            f"stream {config.name!r}: periods.every is {config.periods.every!r}; "
+            "a simulated stream needs days, e.g. 28d"
+        )
     try:
         return Scenario(
             start=config.periods.start,

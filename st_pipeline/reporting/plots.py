@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
 
 from st_pipeline.data.adjacency import Adjacency
@@ -41,13 +41,22 @@ def network_plot(
     axes.add_collection(LineCollection(list(segments), colors=LIGHT, linewidths=0.8, zorder=1))
     values = np.array([np.nan if errors is None or errors[i] is None else errors[i] for i in known], dtype=float)
     if np.isfinite(values).any():
-        dots = axes.scatter(*plane[known].T, c=values, cmap="viridis_r", s=26, zorder=2)
+        dots = axes.scatter(plane[known, 0], plane[known, 1], c=values, cmap="viridis_r", s=26, zorder=2)
         figure.colorbar(dots, ax=axes, shrink=0.7, label="error, % of the flow (WAPE)" if errors is not None else "")
     else:
-        axes.scatter(*plane[known].T, color=PALETTE[0], s=26, zorder=2)
+        axes.scatter(plane[known, 0], plane[known, 1], color=PALETTE[0], s=26, zorder=2)
     fresh = np.intersect1d(known, np.asarray(new, dtype=np.int64))
     if len(fresh):
-        axes.scatter(*plane[fresh].T, facecolors="none", edgecolors=NEW, s=90, linewidths=1.6, zorder=3, label="new in this period")
+        axes.scatter(
+            plane[fresh, 0],
+            plane[fresh, 1],
+            facecolors="none",
+            edgecolors=NEW,
+            s=90,
+            linewidths=1.6,
+            zorder=3,
+            label="new in this period",
+        )
         axes.legend(frameon=False, loc="best", fontsize=8)
     axes.set_xlabel("longitude" if places.geographic else "x in metres")
     axes.set_ylabel("latitude" if places.geographic else "y in metres")
@@ -67,10 +76,20 @@ def horizon_plot(scores: pl.DataFrame) -> Figure:
     for name in models:
         own = chosen.filter(pl.col("model") == name).sort("step")
         naive = name.startswith("naive") or name == "historical_average"
-        style: dict[str, Any] = {"color": GREY, "linestyle": "--", "linewidth": 1} if naive else {"color": next(colours), "linewidth": 1.8}
+        style: dict[str, Any] = (
+            {"color": GREY, "linestyle": "--", "linewidth": 1} if naive else {"color": next(colours), "linewidth": 1.8}
+        )
         axes.plot(own["step"], own["value"], **style)
         if len(own):
-            axes.annotate(name, (own["step"][-1], own["value"][-1]), xytext=(4, 0), textcoords="offset points", fontsize=7, va="center", color=style["color"])
+            axes.annotate(
+                name,
+                (own["step"][-1], own["value"][-1]),
+                xytext=(4, 0),
+                textcoords="offset points",
+                fontsize=7,
+                va="center",
+                color=style["color"],
+            )
     axes.set_xlabel("forecast step")
     axes.set_ylabel("mean absolute error")
     axes.margins(x=0.02)
@@ -87,7 +106,9 @@ def matrix_plot(matrix: PeriodMatrix, title: str) -> Figure:
     middle = np.nanmean(matrix.errors) if np.isfinite(matrix.errors).any() else 0.0
     for i, j in np.argwhere(np.isfinite(matrix.errors)):
         value = matrix.errors[i, j]
-        axes.text(j, i, f"{value:.3g}", ha="center", va="center", fontsize=8, color="white" if value > 1.15 * middle else INK)
+        axes.text(
+            j, i, f"{value:.3g}", ha="center", va="center", fontsize=8, color="white" if value > 1.15 * middle else INK
+        )
     axes.set_xticks(range(size), matrix.periods, rotation=35, ha="right", fontsize=8)
     axes.set_yticks(range(size), matrix.periods, fontsize=8)
     axes.set_xlabel("tested on")
@@ -103,12 +124,18 @@ def trace_plot(trace: Mapping[str, Any], *, timezone: str, horizon: int, unit: s
     zone = ZoneInfo(timezone)
     times = [datetime.fromtimestamp(second, UTC).astimezone(zone).replace(tzinfo=None) for second in trace["times"]]
     step = times[1] - times[0] if len(times) > 1 else None
-    series = {name: np.array([np.nan if v is None else v for v in trace[name]], dtype=float) for name in ("truth", "forecast_first", "forecast_last")}
-    axes.plot(times, series["truth"], color=INK, linewidth=1, label="measured")
-    axes.plot(times, series["forecast_first"], color=PALETTE[0], linewidth=1, alpha=0.9, label="forecast, step 1")
+    series = {
+        name: np.array([np.nan if v is None else v for v in trace[name]], dtype=float)
+        for name in ("truth", "forecast_first", "forecast_last")
+    }
+    at = date2num(times)
+    axes.plot(at, series["truth"], color=INK, linewidth=1, label="measured")
+    axes.plot(at, series["forecast_first"], color=PALETTE[0], linewidth=1, alpha=0.9, label="forecast, step 1")
     if step is not None and horizon > 1:
-        later = [moment + step * (horizon - 1) for moment in times]
-        axes.plot(later, series["forecast_last"], color=PALETTE[1], linewidth=1, alpha=0.9, label=f"forecast, step {horizon}")
+        later = date2num([moment + step * (horizon - 1) for moment in times])
+        axes.plot(
+            later, series["forecast_last"], color=PALETTE[1], linewidth=1, alpha=0.9, label=f"forecast, step {horizon}"
+        )
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator := AutoDateLocator()))
     axes.xaxis.set_major_locator(locator)
     wape = "" if trace["wape"] is None else f", WAPE {trace['wape']:.1f} %"
@@ -121,13 +148,21 @@ def trace_plot(trace: Mapping[str, Any], *, timezone: str, horizon: int, unit: s
 def cohort_plot(scores: pl.DataFrame, models: Sequence[str]) -> Figure:
     """Published average error by birth period of the sensors, bars per model."""
     figure, axes = _figure(6.4, 3.2)
-    chosen = scores.filter((pl.col("metric") == "mae") & (pl.col("horizon") == "published_average") & (pl.col("cohort") != "all"))
+    chosen = scores.filter(
+        (pl.col("metric") == "mae") & (pl.col("horizon") == "published_average") & (pl.col("cohort") != "all")
+    )
     cohorts = chosen["cohort"].unique().sort().to_list()
     width = 0.8 / max(len(models), 1)
     for index, name in enumerate(models):
         own = dict(chosen.filter(pl.col("model") == name).select("cohort", "value").iter_rows())
         heights = [np.nan if own.get(cohort) is None else own[cohort] for cohort in cohorts]
-        axes.bar(np.arange(len(cohorts)) + index * width - 0.4 + width / 2, heights, width, color=PALETTE[index % len(PALETTE)], label=name)
+        axes.bar(
+            np.arange(len(cohorts)) + index * width - 0.4 + width / 2,
+            heights,
+            width,
+            color=PALETTE[index % len(PALETTE)],
+            label=name,
+        )
     axes.set_xticks(range(len(cohorts)), cohorts, fontsize=8)
     axes.set_xlabel("sensors first heard in")
     axes.set_ylabel("mean absolute error")

@@ -65,7 +65,7 @@ class ReportData:
 def render(data: ReportData) -> str:
     """The report as HTML; everything that comes from data is escaped."""
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
-    ledger = costs({name: {key: value for key, value in periods.items()} for name, periods in data.diagnostics.items()})
+    ledger = costs({name: dict(periods) for name, periods in data.diagnostics.items()})
     return environment.get_template("report.html").render(
         stream=data.config,
         period=data.period,
@@ -136,7 +136,12 @@ def _matrices(data: ReportData) -> list[dict[str, Any]]:
 def _traces(data: ReportData) -> list[Markup]:
     unit = data.config.rules(data.config.variable_names[0]).unit
     return [
-        Markup(svg_text(trace_plot(trace, timezone=data.config.timezone, horizon=data.config.horizon, unit=unit), f"trace-{index}"))
+        Markup(
+            svg_text(
+                trace_plot(trace, timezone=data.config.timezone, horizon=data.config.horizon, unit=unit),
+                f"trace-{index}",
+            )
+        )
         for index, trace in enumerate(_diagnostics(data).get("traces", []))
     ]
 
@@ -159,7 +164,9 @@ def _flags(tensor: SeriesTensor) -> list[dict[str, Any]]:
     rows = []
     for channel, name in enumerate(tensor.variables):
         flags = tensor.flags[..., channel]
-        rows.append({"variable": name, **{flag: 100 * float((flags == code).mean()) for code, flag in enumerate(FLAGS[:-1])}})
+        rows.append(
+            {"variable": name, **{flag: 100 * float((flags == code).mean()) for code, flag in enumerate(FLAGS[:-1])}}
+        )
     return rows
 
 

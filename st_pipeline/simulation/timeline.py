@@ -48,8 +48,7 @@ def drive(scenario: Scenario, network: City, *, cells: Ints) -> Timeline:
         capacity_left=supply,
     )
     passed, held = (
-        values[WARM_UP_SLICES :].transpose(2, 0, 1).reshape(-1, len(cells))
-        for values in (record.flow, record.held)
+        values[WARM_UP_SLICES:].transpose(2, 0, 1).reshape(-1, len(cells)) for values in (record.flow, record.held)
     )
     return Timeline(cells=cells, passed=passed, held=held)
 

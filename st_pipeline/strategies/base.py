@@ -44,5 +44,3 @@ class Strategy:
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Take up what an earlier period remembered."""
-
-

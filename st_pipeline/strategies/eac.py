@@ -41,7 +41,9 @@ class ExpandAndCompress(Strategy):
     def prepare(self, forecaster: Forecaster, period: Period, nodes: NodeSet) -> Forecaster:
         parts = forecaster.parts()
         if "prompt_pool" not in parts:
-            raise InputError("strategy 'eac' tunes prompts, and this model has none; add `prompt_pool: {rank: 6}` to it")
+            raise InputError(
+                "strategy 'eac' tunes prompts, and this model has none; add `prompt_pool: {rank: 6}` to it"
+            )
         forecaster.expand(nodes)
         forecaster.requires_grad_()
         if period.index:

@@ -78,7 +78,8 @@ class Compute:
         Raises:
             InputError: it is missing or too full, and there is no fallback.
         """
-        usage = Usage(self._choose(needed, purpose, notes := []), notes=notes)
+        notes: list[str] = []
+        usage = Usage(self._choose(needed, purpose, notes), notes=notes)
         threads = torch.get_num_threads()
         deterministic = torch.are_deterministic_algorithms_enabled()
         torch.set_num_threads(self.threads)
@@ -89,7 +90,9 @@ class Compute:
         try:
             yield usage
         except torch.cuda.OutOfMemoryError:
-            raise InputError(f"{purpose}: {usage.device} ran out of memory; lower training.batch or use a larger device") from None
+            raise InputError(
+                f"{purpose}: {usage.device} ran out of memory; lower training.batch or use a larger device"
+            ) from None
         finally:
             usage.peak_bytes = _peak(usage.device)
             torch.set_num_threads(threads)

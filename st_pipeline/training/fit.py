@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,9 +39,8 @@ class Settings:
 
     @classmethod
     def of(cls, protocol: Protocol, training: TrainingConfig) -> Settings:
-        given = {"stride": 1, **training.model_dump(exclude_none=True)}
-        names = cls.__dataclass_fields__
-        return cls(**{name: given.get(name, getattr(protocol, name, None)) for name in names})
+        given: dict[str, Any] = {**vars(protocol), "stride": 1, **training.model_dump(exclude_none=True)}
+        return cls(**{name: given[name] for name in cls.__dataclass_fields__})
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class FitResult:
 
 
 def make_criterion(part: Part, settings: Settings) -> Criterion:
-    """Error of a batch: every cell counts by its sensor's deviation, so that the loss is in the unit of the readings."""
+    """Error of a batch; a cell counts by its sensor's deviation, so that the loss is in the unit of the readings."""
     scale = torch.ones_like(part.scaler.scale[:, 0]) if part.raw_target else part.scaler.scale[:, 0]
     weight = scale / scale.mean() if settings.loss == "mae" else torch.ones_like(scale)
 
@@ -117,7 +117,7 @@ def fit(
             loss = forecaster.training_loss(window, target, graph, criterion)
             if (penalty := strategy.penalty(forecaster)) is not None:
                 loss = loss + penalty
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimiser.step()
             losses.append(loss.detach())
         mean = float(torch.stack(losses).mean())
@@ -156,7 +156,7 @@ def validation_error(forecaster: Forecaster, part: Part, graph: Graph, settings:
 def forecasts(
     forecaster: Forecaster, part: Part, graph: Graph, *, batch: int | None = None
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Forecast, truth and scored cells, each (B, H, N) in the unit of the readings, of all windows of a part in order."""
+    """Forecast, truth and scored cells (B, H, N) in the unit of the readings, of all windows of a part in order."""
     size = batch or max(1, EVALUATION_CELLS // (part.windows.span * part.truth.shape[1] * 64))
     ahead = torch.arange(part.windows.window, part.windows.span, device=part.starts.device)
     with evaluating(forecaster):

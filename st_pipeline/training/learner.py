@@ -98,7 +98,9 @@ class Learner:
         Raises:
             InputError: the predecessor does not fit, the data are too short, the device is missing or too full.
         """
-        with compute.guard(self.estimate_bytes(data), f"{self.stream.name}/{self.model.name} of {data.period.key}") as usage:
+        with compute.guard(
+            self.estimate_bytes(data), f"{self.stream.name}/{self.model.name} of {data.period.key}"
+        ) as usage:
             trained = self._update(data, previous, usage, progress)
             latency = _latency(trained, data.graph.to(usage.device))
         return self._checkpoints(trained, data, previous, usage, latency)
@@ -133,7 +135,9 @@ class Learner:
                 problem = "is from another training than its backbone"
             else:
                 continue
-            raise InputError(f"{name}/{part} of {expected_period} {problem}; materialise {name} of {expected_period} first")
+            raise InputError(
+                f"{name}/{part} of {expected_period} {problem}; materialise {name} of {expected_period} first"
+            )
 
     def restore(self, parts: Parts) -> Trained:
         """The model as it was stored.
@@ -153,7 +157,9 @@ class Learner:
                 module.load_state_dict(parts[name].under("weights"))
         except (KeyError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
-            raise InputError(f"{self.stream.name}/{self.model.name}: the stored weights do not fit the model: {reason}") from None
+            raise InputError(
+                f"{self.stream.name}/{self.model.name}: the stored weights do not fit the model: {reason}"
+            ) from None
         strategy: Strategy = strategies.build(self.model.strategy.spec())
         strategy.load_state(backbone.under("strategy"))
         scaler = Scaler.from_state(backbone.under("scaler"), backbone.facts["scaler"])

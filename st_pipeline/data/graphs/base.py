@@ -39,13 +39,19 @@ class GraphSource:
         if self.given is None:
             raise InputError(f"the graph recipe needs edges with a {value}; set source.edges")
         if len(self.given) and self.given[value].is_null().all():
-            raise InputError(f"the given edges have no {value}; name its column in source.columns, or choose another graph recipe")
-        nodes = pl.DataFrame({"id": list(self.ids), "node": np.arange(len(self.ids))}, schema_overrides={"id": pl.String})
+            raise InputError(
+                f"the given edges have no {value}; name its column in source.columns, or choose another graph recipe"
+            )
+        nodes = pl.DataFrame(
+            {"id": list(self.ids), "node": np.arange(len(self.ids))}, schema_overrides={"id": pl.String}
+        )
         frame = self.given.join(nodes, left_on="source", right_on="id").join(
             nodes, left_on="target", right_on="id", suffix="_target"
         )
         frame = frame.filter((pl.col("node") != pl.col("node_target")) & pl.col(value).is_not_null())
-        frame = frame.sort("node", "node_target", value).unique(["node", "node_target"], keep="first", maintain_order=True)
+        frame = frame.sort("node", "node_target", value).unique(
+            ["node", "node_target"], keep="first", maintain_order=True
+        )
         return frame["node"].to_numpy(), frame["node_target"].to_numpy(), frame[value].to_numpy()
 
 

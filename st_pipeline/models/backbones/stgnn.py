@@ -83,7 +83,7 @@ class Calendar(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Small embeddings, so that training starts near the plain network; the lagged channels start as their mean."""
+        """Small embeddings: training starts near the plain network, the lagged channels start as their mean."""
         for table in (self.time_of_day, self.day_of_week):
             nn.init.normal_(table, std=0.1)
         with torch.no_grad():
@@ -98,7 +98,7 @@ class Calendar(nn.Module):
         return self.observed(seen.to(self.latest.dtype)) + when[:, None]
 
     def skip(self, window: Window) -> Tensor:
-        """Linear in the latest value of every channel, plus a mixture of the lagged channels step by step: (B, N, H)."""
+        """Linear in the latest value of every channel, plus a mixture of lagged channels step by step: (B, N, H)."""
         out = window.values[:, -1] @ self.latest
         short = max(0, self.shape.horizon - self.shape.window)
         for lag in range(self.shape.lags):

@@ -25,8 +25,10 @@ def text(name: str, dtype: pl.DataType) -> pl.Expr:
     """An identifier as text: numbers keep their digits, a whole float loses its `.0`, blanks are null."""
     column = pl.col(name)
     if dtype.is_float():
-        column = pl.when(column == column.round(0)).then(column.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(
-            column.cast(pl.String)
+        column = (
+            pl.when(column == column.round(0))
+            .then(column.cast(pl.Int64, strict=False).cast(pl.String))
+            .otherwise(column.cast(pl.String))
         )
     stripped = column.cast(pl.String).str.strip_chars()
     return pl.when(stripped == "").then(None).otherwise(stripped).alias(name)

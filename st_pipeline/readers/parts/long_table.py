@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -23,8 +23,8 @@ EXPECTED_TIME = "a time such as 2024-01-31 13:00 or 2024-01-31T13:00:00+01:00 (s
 class TableStyle:
     """How the tables of a source are written."""
 
-    csv: CsvOptions = CsvOptions()
-    time: TimeFormat = TimeFormat()
+    csv: CsvOptions = field(default_factory=CsvOptions)
+    time: TimeFormat = field(default_factory=TimeFormat)
     decimal_comma: bool = False
 
 
@@ -56,7 +56,9 @@ class LongTableReader(Reader):
         frames = [self._readings_of(file, period, names) for file in self._files("readings")]
         kinds = {frame.schema["timestamp"] for frame in frames if len(frame)}
         if len(kinds) > 1:
-            raise InputError(f"stream {config.name!r}: some files give times with a UTC offset, some without; write all alike")
+            raise InputError(
+                f"stream {config.name!r}: some files give times with a UTC offset, some without; write all alike"
+            )
         frames = [frame for frame in frames if len(frame)] or frames[:1]
         return pl.concat(frames, how="diagonal_relaxed")
 
@@ -92,7 +94,7 @@ class LongTableReader(Reader):
             rows = lazy.with_columns(raw).with_columns(read)
             kind = rows.collect_schema()["timestamp"]
             frame = rows.filter(self._inside(kind, period) | pl.col("timestamp").is_null()).collect()
-        expected = {"timestamp": EXPECTED_TIME} | {name: "a number" for name in names}
+        expected = {"timestamp": EXPECTED_TIME} | dict.fromkeys(names, "a number")
         refuse_unread(frame, file, expected)
         if len(blank := frame.filter(pl.col("timestamp").is_null())):
             raise InputError(f"{file}: row {blank[ROW][0]}: timestamp: found nothing, expected {EXPECTED_TIME}")
@@ -122,7 +124,11 @@ class LongTableReader(Reader):
         return (label >= bounds[0]) & (label < bounds[1])
 
     def _facts(
-        self, file: Path, columns: Mapping[str, str], schema: Mapping[str, pl.DataType | type[pl.DataType]], needed: set[str]
+        self,
+        file: Path,
+        columns: Mapping[str, str],
+        schema: Mapping[str, pl.DataType | type[pl.DataType]],
+        needed: set[str],
     ) -> pl.DataFrame:
         """A small table of facts: ids as text, numbers, dates; columns the file lacks are null."""
         mapped = {name for name in schema if name in self.context.config.source.columns}

@@ -45,9 +45,7 @@ def open_table(file: Path, columns: Mapping[str, str], optional: set[str], csv: 
         optional: our names that may be absent.
     """
     with told(file):
-        if file.stat().st_size == 0:
-            raise InputError(f"{file}: is empty; expected a header and rows")
-        frame = _scan_parquet(file) if file.suffix.lower() in {".parquet", ".pq"} else _scan_csv(file, csv)
+        frame = scan(file, csv)
         found = frame.collect_schema().names()
     chosen: dict[str, str] = {}
     for ours, theirs in columns.items():
@@ -57,6 +55,17 @@ def open_table(file: Path, columns: Mapping[str, str], optional: set[str], csv: 
             what = f"column {theirs!r}" + (f" (for {ours})" if ours != theirs else "")
             raise InputError(f"{file}: there is no {what}; {closest(theirs, [name for name in found if name != ROW])}")
     return frame.select([pl.col(theirs).alias(ours) for ours, theirs in chosen.items()] + [pl.col(ROW)])
+
+
+def scan(file: Path, csv: CsvOptions) -> pl.LazyFrame:
+    """All columns of a table, and `row`; every cell of a CSV file is text.
+
+    Raises:
+        InputError: the file is empty, or is not in the encoding it is said to be.
+    """
+    if file.stat().st_size == 0:
+        raise InputError(f"{file}: is empty; expected a header and rows")
+    return _scan_parquet(file) if file.suffix.lower() in {".parquet", ".pq"} else _scan_csv(file, csv)
 
 
 def _scan_parquet(file: Path) -> pl.LazyFrame:
@@ -71,7 +80,9 @@ def _scan_csv(file: Path, csv: CsvOptions) -> pl.LazyFrame:
         try:
             source = file.read_bytes().decode(csv.encoding).encode()
         except LookupError:
-            raise InputError(f"{file}: there is no encoding {csv.encoding!r}; expected one such as utf-8 or latin-1") from None
+            raise InputError(
+                f"{file}: there is no encoding {csv.encoding!r}; expected one such as utf-8 or latin-1"
+            ) from None
         except UnicodeDecodeError as error:
             raise InputError(f"{file}: byte {error.start} is not {csv.encoding}; set source.encoding") from None
     return pl.scan_csv(
@@ -104,7 +115,8 @@ def _check_utf8(file: Path) -> None:
                     except UnicodeDecodeError as error:
                         found = f"0x{raw[error.start]:02x}"
                         raise InputError(
-                            f"{file}: line {line}: byte {found} is not UTF-8; save the file as UTF-8 or set source.encoding"
+                            f"{file}: line {line}: byte {found} is not UTF-8; "
+                            "save the file as UTF-8 or set source.encoding"
                         ) from None
                     line += 1
             line += len(block)

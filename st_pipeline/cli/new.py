@@ -1,0 +1,49 @@
+"""`new`: a stream folder from somebody's tables."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import click
+
+from st_pipeline.cli.output import console
+from st_pipeline.config import check_name
+from st_pipeline.errors import InputError
+from st_pipeline.scaffold import scaffold
+from st_pipeline.storage import write_atomic
+from st_pipeline.streams import FILE, load_stream
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "--readings", type=click.Path(), required=True, help="Long table: sensor id, time, values; CSV or Parquet."
+)
+@click.option("--sensors", type=click.Path(), help="Table of sensors with positions; CSV or Parquet.")
+@click.option("--into", type=click.Path(), default="streams", show_default=True, help="Folder of stream folders.")
+def new(name: str, readings: str, sensors: str | None, into: str) -> None:
+    """Make the stream folder NAME from your tables; every guess is marked in its stream.yaml."""
+    try:
+        check_name(name)
+    except ValueError as error:
+        raise InputError(f"{name!r} cannot be the name of a stream: {error}") from None
+    folder = Path(into) / name
+    if folder.exists():
+        raise InputError(f"{folder} exists already; choose another name or remove it")
+    tables = [Path(readings), *([Path(sensors)] if sensors else [])]
+    text = scaffold(name, tables[0], tables[1] if sensors else None)
+    draft = folder.with_name(f".{name}.new") / name
+    shutil.rmtree(draft.parent, ignore_errors=True)
+    try:
+        write_atomic(draft / FILE, text.encode())
+        for table in tables:
+            shutil.copyfile(table, draft / table.name)
+        load_stream(draft)
+        draft.replace(folder)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(draft.parent, ignore_errors=True)
+    console.print(f"wrote {folder / FILE}; look at the lines marked 'guessed', then:", soft_wrap=True)
+    console.print(f"  st-pipeline check {name}\n  st-pipeline run {name}")
