@@ -16,7 +16,8 @@ from resources.lake import io_managers
 from resources.source import SourceResource
 from st_pipeline.streams import StreamFault, load_streams
 
-warnings.filterwarnings("ignore", category=dg.PreviewWarning)  # partitioned asset checks, tested on the pinned version
+for kind in (dg.PreviewWarning, dg.BetaWarning):  # partitioned checks, data versions: tested on the pinned version
+    warnings.filterwarnings("ignore", category=kind)
 
 
 def build() -> dg.Definitions:

@@ -63,14 +63,13 @@ class NaiveForecasts:
 
     def _seasonal(self, issued: Tensor, future: Tensor, lags: list[int], otherwise: Tensor) -> Tensor:
         """The value one lag before, whole lags further back where that is not yet known; the first lag that has one."""
-        forecast, known = otherwise, torch.zeros_like(otherwise, dtype=torch.bool)
+        forecast = otherwise
         for lag in reversed(lags):
             ahead = future - issued[:, None]
             at = future - lag * (-(-ahead // lag))
             inside = at >= 0
             seen = self.observed[at.clamp(min=0)] & inside[..., None]
             forecast = torch.where(seen, self.values[at.clamp(min=0)], forecast)
-            known = known | seen
         return forecast
 
     def _last_values(self) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from st_pipeline.models.base import Forecaster
@@ -31,9 +32,9 @@ class Strategy:
         """Nodes and windows to train on, possibly none."""
         return Selection()
 
-    def penalty(self, forecaster: Forecaster) -> Tensor | None:
-        """Added to the loss of every step."""
-        return None
+    def penalty(self, forecaster: Forecaster) -> Tensor:
+        """Added to the loss of every step; a scalar, 0 without one."""
+        return torch.zeros((), device=next(forecaster.parameters()).device)
 
     def consolidate(self, forecaster: Forecaster, period: Period) -> None:
         """What is remembered after training, e.g. Fisher information."""

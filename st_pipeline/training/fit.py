@@ -114,9 +114,7 @@ def fit(
             if selection.nodes is not None:
                 target = Target(target.values, target.observed & selection.nodes)
             optimiser.zero_grad(set_to_none=True)
-            loss = forecaster.training_loss(window, target, graph, criterion)
-            if (penalty := strategy.penalty(forecaster)) is not None:
-                loss = loss + penalty
+            loss = forecaster.training_loss(window, target, graph, criterion) + strategy.penalty(forecaster)
             loss.backward()
             optimiser.step()
             losses.append(loss.detach())
