@@ -14,13 +14,16 @@ from matplotlib.collections import LineCollection
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
 
+from st_pipeline.config import NAIVE_MODELS
 from st_pipeline.data.adjacency import Adjacency
 from st_pipeline.data.positions import Positions
 from st_pipeline.evaluation.period_matrix import PeriodMatrix
 
-INK, GREY, LIGHT = "#1b2733", "#8996a3", "#dfe4e9"
+INK, GREY, EDGE, LIGHT = "#1b2733", "#7d8b99", "#b9c4ce", "#dfe4e9"
 PALETTE = ("#2563a8", "#d1495b", "#2a9d6f", "#e09f3e", "#7b5ea7", "#4f8a8b", "#a65628", "#5c6b7a")
 NEW = "#d1495b"
+NAME_LENGTH = 40  # letters of a sensor id that fit in a title
+LABEL_GAP = 0.046  # of the axis, between labels
 MOST_EDGES = 4000  # drawn; beyond it the heaviest
 
 
@@ -38,11 +41,11 @@ def network_plot(
     row, column = graph.row[drawn], graph.column[drawn]
     both = np.isin(row, known) & np.isin(column, known)
     segments = np.stack([plane[row[both]], plane[column[both]]], axis=1)
-    axes.add_collection(LineCollection(list(segments), colors=LIGHT, linewidths=0.8, zorder=1))
+    axes.add_collection(LineCollection(list(segments), colors=EDGE, linewidths=0.8, zorder=1))
     values = np.array([np.nan if errors is None or errors[i] is None else errors[i] for i in known], dtype=float)
     if np.isfinite(values).any():
         dots = axes.scatter(plane[known, 0], plane[known, 1], c=values, cmap="viridis_r", s=26, zorder=2)
-        figure.colorbar(dots, ax=axes, shrink=0.7, label="error, % of the flow (WAPE)" if errors is not None else "")
+        figure.colorbar(dots, ax=axes, shrink=0.7, label="error in % of the level (WAPE)", pad=0.02)
     else:
         axes.scatter(plane[known, 0], plane[known, 1], color=PALETTE[0], s=26, zorder=2)
     fresh = np.intersect1d(known, np.asarray(new, dtype=np.int64))
@@ -57,7 +60,7 @@ def network_plot(
             zorder=3,
             label="new in this period",
         )
-        axes.legend(frameon=False, loc="best", fontsize=8)
+        axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2, fontsize=8)
     axes.set_xlabel("longitude" if places.geographic else "x in metres")
     axes.set_ylabel("latitude" if places.geographic else "y in metres")
     middle = float(np.radians(plane[known][:, 1].mean())) if places.geographic else 0.0
@@ -67,48 +70,62 @@ def network_plot(
 
 def horizon_plot(scores: pl.DataFrame) -> Figure:
     """Mean absolute error at each step, a line per model; naive forecasts are dashed."""
-    figure, axes = _figure(6.4, 3.6)
+    figure, axes = _figure(6.4, 4.0)
     chosen = scores.filter(
         (pl.col("metric") == "mae") & (pl.col("cohort") == "all") & pl.col("horizon").str.starts_with("at:")
     ).with_columns(pl.col("horizon").str.slice(3).cast(pl.Int64).alias("step"))
-    models = chosen["model"].unique(maintain_order=True).to_list()
     colours = iter(PALETTE * 10)
-    for name in models:
-        own = chosen.filter(pl.col("model") == name).sort("step")
-        naive = name.startswith("naive") or name == "historical_average"
-        style: dict[str, Any] = (
-            {"color": GREY, "linestyle": "--", "linewidth": 1} if naive else {"color": next(colours), "linewidth": 1.8}
+    ends: list[tuple[float, str, str]] = []
+    for name in chosen["model"].unique(maintain_order=True).to_list():
+        own = chosen.filter((pl.col("model") == name) & pl.col("value").is_not_null()).sort("step")
+        if not len(own):
+            continue
+        naive = name in NAIVE_MODELS
+        colour = GREY if naive else next(colours)
+        axes.plot(
+            own["step"], own["value"], color=colour, linestyle="--" if naive else "-", linewidth=1 if naive else 1.8
         )
-        axes.plot(own["step"], own["value"], **style)
-        if len(own):
-            axes.annotate(
-                name,
-                (own["step"][-1], own["value"][-1]),
-                xytext=(4, 0),
-                textcoords="offset points",
-                fontsize=7,
-                va="center",
-                color=style["color"],
-            )
+        ends.append((float(own["value"][-1]), name, colour))
     axes.set_xlabel("forecast step")
     axes.set_ylabel("mean absolute error")
-    axes.margins(x=0.02)
-    axes.set_xlim(right=axes.get_xlim()[1] * 1.22)
     axes.set_ylim(bottom=0)
+    axes.margins(x=0.02)
+    last = axes.get_xlim()[1]
+    ends.sort()
+    for place, (_, name, colour) in zip(_apart([value for value, _, _ in ends], axes), ends, strict=True):
+        where: dict[str, Any] = {"xytext": (6, 0), "textcoords": "offset points", "va": "center", "annotation_clip": False}
+        axes.annotate(name, (last, place), fontsize=7, color=colour, **where)
     return figure
 
 
-def matrix_plot(matrix: PeriodMatrix, title: str) -> Figure:
-    """R[i, j] as a heat map: rows are models after a period, columns the periods they are tested on."""
+def _apart(values: Sequence[float], axes: Axes) -> list[float]:
+    """Ascending values moved apart as far as labels of one line need, kept inside the axes."""
+    low, high = axes.get_ylim()
+    gap = LABEL_GAP * (high - low)
+    places: list[float] = []
+    for value in values:
+        places.append(max(value, places[-1] + gap) if places else value)
+    ceiling = high
+    for index in reversed(range(len(places))):
+        places[index] = min(places[index], ceiling)
+        ceiling = places[index] - gap
+    return places
+
+
+def matrix_plot(matrix: PeriodMatrix, title: str, limits: tuple[float, float] | None = None) -> Figure:
+    """R[i, j] as a heat map: rows are models after a period, columns the periods they are tested on.
+
+    Args:
+        limits: errors at the ends of the colour scale, so that several matrices can be compared.
+    """
     size = len(matrix.periods)
     figure, axes = _figure(1.6 + 0.62 * size, 1.3 + 0.5 * size)
-    axes.imshow(np.ma.masked_invalid(matrix.errors), cmap="YlOrRd", aspect="auto")
-    middle = np.nanmean(matrix.errors) if np.isfinite(matrix.errors).any() else 0.0
+    low, high = limits or (np.nanmin(matrix.errors), np.nanmax(matrix.errors))
+    axes.imshow(np.ma.masked_invalid(matrix.errors), cmap="YlOrRd", aspect="auto", vmin=low, vmax=high)
     for i, j in np.argwhere(np.isfinite(matrix.errors)):
         value = matrix.errors[i, j]
-        axes.text(
-            j, i, f"{value:.3g}", ha="center", va="center", fontsize=8, color="white" if value > 1.15 * middle else INK
-        )
+        dark = (value - low) > 0.6 * (high - low)
+        axes.text(j, i, f"{value:.3g}", ha="center", va="center", fontsize=8, color="white" if dark else INK)
     axes.set_xticks(range(size), matrix.periods, rotation=35, ha="right", fontsize=8)
     axes.set_yticks(range(size), matrix.periods, fontsize=8)
     axes.set_xlabel("tested on")
@@ -120,7 +137,7 @@ def matrix_plot(matrix: PeriodMatrix, title: str) -> Figure:
 
 def trace_plot(trace: Mapping[str, Any], *, timezone: str, horizon: int, unit: str) -> Figure:
     """Truth and forecasts of one sensor over the last days of the test part."""
-    figure, axes = _figure(8.4, 2.5)
+    figure, axes = _figure(12.8, 2.7)
     zone = ZoneInfo(timezone)
     times = [datetime.fromtimestamp(second, UTC).astimezone(zone).replace(tzinfo=None) for second in trace["times"]]
     step = times[1] - times[0] if len(times) > 1 else None
@@ -139,8 +156,10 @@ def trace_plot(trace: Mapping[str, Any], *, timezone: str, horizon: int, unit: s
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator := AutoDateLocator()))
     axes.xaxis.set_major_locator(locator)
     wape = "" if trace["wape"] is None else f", WAPE {trace['wape']:.1f} %"
-    axes.set_title(f"{trace['rank']} sensor: {trace['sensor_id']}{wape}", fontsize=9, loc="left")
-    axes.set_ylabel(unit or "value")
+    name = str(trace["sensor_id"])
+    shown = name if len(name) <= NAME_LENGTH else f"{name[:NAME_LENGTH]}..."
+    axes.set_title(f"{trace['rank']} sensor: {shown}{wape}", fontsize=9, loc="left", parse_math=False)
+    axes.set_ylabel(unit or "value", parse_math=False)
     axes.legend(frameon=False, fontsize=7, ncols=3, loc="upper right", bbox_to_anchor=(1, 1.18))
     return figure
 

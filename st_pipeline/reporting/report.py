@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -124,11 +125,17 @@ def _figures(data: ReportData) -> dict[str, Markup]:
 
 
 def _matrices(data: ReportData) -> list[dict[str, Any]]:
+    """The matrix of every model as a picture, all on one colour scale."""
+    matrices = {
+        model.name: PeriodMatrix.of(data.rows.filter(pl.col("model") == model.name)) for model in data.config.models
+    }
+    values = np.concatenate([matrix.errors.ravel() for matrix in matrices.values()] or [np.zeros(0)])
+    known = values[np.isfinite(values)]
+    limits = (float(known.min()), float(known.max())) if len(known) else None
     found = []
-    for model in data.config.models:
-        matrix = PeriodMatrix.of(data.rows.filter(pl.col("model") == model.name))
-        if matrix.periods:
-            svg = Markup(svg_text(matrix_plot(matrix, model.name), f"matrix-{model.name}"))
+    for name, matrix in matrices.items():
+        if np.isfinite(matrix.errors).any():
+            svg = Markup(svg_text(matrix_plot(matrix, name, limits), f"matrix-{name}"))
             found.append({"svg": svg, "forgetting": matrix.forgetting, "backward_transfer": matrix.backward_transfer})
     return found
 
