@@ -5,6 +5,7 @@ Shape letters: B windows, T input steps, H horizon, N nodes, C channels, L steps
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -124,10 +125,10 @@ class Graph:
         """Edges in any order, sorted by row and column; a pair given twice is summed.
 
         Raises:
-            ValueError: an index is outside the graph, or the three have different lengths.
+            ValueError: an index is outside the graph, a weight is not finite, or the three have different lengths.
         """
-        row, column = (torch.as_tensor(part, dtype=torch.int64) for part in (row, column))
-        weight = torch.as_tensor(weight, dtype=torch.float32)
+        row, column = (torch.asarray(part, dtype=torch.int64, copy=True) for part in (row, column))
+        weight = torch.asarray(weight, dtype=torch.float32, copy=True)
         if not row.shape == column.shape == weight.shape or row.dim() != 1:
             raise ValueError(
                 f"edges need row, column and weight of one length, found {row.shape}, {column.shape}, {weight.shape}"
@@ -136,6 +137,8 @@ class Graph:
             min(int(row.min()), int(column.min())) < 0 or max(int(row.max()), int(column.max())) >= num_nodes
         ):
             raise ValueError(f"an edge names a node outside 0..{num_nodes - 1}")
+        if not weight.isfinite().all():
+            raise ValueError("an edge has a weight that is no finite number")
         matrix = torch.sparse_coo_tensor(
             torch.stack([row, column]), weight, (num_nodes, num_nodes), check_invariants=False
         ).coalesce()
@@ -199,16 +202,16 @@ class _Operators(dict[Normalisation, "Tensor | tuple[Tensor, Tensor]"]):
         if graph.num_nodes <= DENSE_NODES:
             self[normalise] = scaled.dense()
         else:
-            indices = torch.stack([graph.row, graph.column])
-            size = (graph.num_nodes, graph.num_nodes)
-            forward = torch.sparse_coo_tensor(indices, weight, size, check_invariants=False).coalesce().to_sparse_csr()
-            backward = (
-                torch.sparse_coo_tensor(indices.flip(0), weight, size, check_invariants=False)
-                .coalesce()
-                .to_sparse_csr()
-            )
-            self[normalise] = (forward, backward)
+            self[normalise] = (_csr(scaled, graph.row, graph.column), _csr(scaled, graph.column, graph.row))
         return self[normalise]
+
+
+def _csr(graph: Graph, row: Tensor, column: Tensor) -> Tensor:
+    size = (graph.num_nodes, graph.num_nodes)
+    matrix = torch.sparse_coo_tensor(torch.stack([row, column]), graph.weight, size, check_invariants=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
+        return matrix.coalesce().to_sparse_csr()
 
 
 class _SparseProduct(torch.autograd.Function):
