@@ -14,8 +14,9 @@ from st_pipeline.types import NodeSet
 class NodeTable(nn.Module):
     """(N, width) parameters, one row per sensor, that grow and shrink with the network.
 
-    Rows of retained sensors and rows appended by the last `expand` are separate parameters, so that either can be
-    frozen. The row of a sensor that leaves is kept aside and restored, bit for bit, when the sensor returns.
+    The rows of the leading sensors that `expand` finds already here, which in a node set are the retained ones, and
+    the rows behind them are separate parameters, so that either can be frozen. The row of a sensor that leaves is
+    kept aside and restored, bit for bit, when the sensor returns.
 
     Args:
         num_nodes: rows at first; the ids come with the first `expand`.
@@ -52,11 +53,12 @@ class NodeTable(nn.Module):
             self.ids = nodes.ids  # the rows made at construction are those of the first node set
             return
         known = {name: row for names, rows in self._rows() for name, row in zip(names, rows, strict=True)}
-        leading = next((i for i, name in enumerate(nodes.ids) if name not in set(self.ids)), len(nodes))
-        fresh = torch.empty(len(nodes), self.width, device=self.cold.device).uniform_(-self.bound, self.bound)
+        present, wanted = set(self.ids), set(nodes.ids)
+        leading = next((place for place, name in enumerate(nodes.ids) if name not in present), len(nodes))
+        fresh = self.cold.new_empty(len(nodes), self.width).uniform_(-self.bound, self.bound)
         rows = [known.get(name, fresh[place]) for place, name in enumerate(nodes.ids)]
         table = torch.stack(rows) if rows else fresh
-        left = [name for name in known if name not in set(nodes.ids)]
+        left = [name for name in known if name not in wanted]
         self.cold = torch.stack([known[name] for name in left]) if left else self.cold[:0]
         self.ids, self.cold_ids = nodes.ids, tuple(left)
         self.retained = nn.Parameter(table[:leading].clone())
@@ -79,11 +81,23 @@ class NodeTable(nn.Module):
         destination[f"{prefix}cold"] = self.cold
 
     def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, local_metadata: Any, strict: bool, missing: list[str], *rest: Any
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: Any,
+        strict: bool,
+        missing: list[str],
+        unexpected: list[str],
+        errors: list[str],
     ) -> None:
         rows, cold = state_dict.get(f"{prefix}rows"), state_dict.get(f"{prefix}cold")
         if rows is None or cold is None:
             missing += [f"{prefix}rows", f"{prefix}cold"]
+            return
+        for name, saved, own in (("rows", rows, self()), ("cold", cold, self.cold)):
+            if saved.shape != own.shape:
+                errors.append(f"{prefix}{name} is {tuple(saved.shape)}, expected {tuple(own.shape)}")
+        if errors:
             return
         with torch.no_grad():
             self.retained.copy_(rows[: len(self.retained)])
