@@ -19,7 +19,7 @@ class NodeTable(nn.Module):
     kept aside and restored, bit for bit, when the sensor returns.
 
     Args:
-        num_nodes: rows at first; the ids come with the first `expand`.
+        num_nodes: rows at first; the ids come with the first `expand`, which draws new rows if they are not as many.
         width: columns.
         bound: new rows are uniform in [-bound, bound].
     """
@@ -52,7 +52,7 @@ class NodeTable(nn.Module):
         if not self.ids and len(self.appended) == len(nodes):
             self.ids = nodes.ids  # the rows made at construction are those of the first node set
             return
-        known = {name: row for names, rows in self._rows() for name, row in zip(names, rows, strict=True)}
+        known = dict(zip(self.ids, self().detach(), strict=False)) | dict(zip(self.cold_ids, self.cold, strict=True))
         present, wanted = set(self.ids), set(nodes.ids)
         leading = next((place for place, name in enumerate(nodes.ids) if name not in present), len(nodes))
         fresh = self.cold.new_empty(len(nodes), self.width).uniform_(-self.bound, self.bound)
@@ -71,9 +71,6 @@ class NodeTable(nn.Module):
         self.retained = nn.Parameter(like.new_empty(len(ids), self.width))
         self.appended = nn.Parameter(like.new_empty(0, self.width))
         self.cold = like.new_empty(len(cold_ids), self.width)
-
-    def _rows(self) -> list[tuple[tuple[str, ...], Tensor]]:
-        return [(self.ids, self().detach()), (self.cold_ids, self.cold)]
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         rows = self()

@@ -68,6 +68,14 @@ def test_the_rows_made_at_construction_are_those_of_the_first_network() -> None:
     assert torch.equal(table().detach(), made)
 
 
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_a_first_network_of_another_size_gets_rows_of_its_own(count: int) -> None:
+    table = NodeTable(3, 4)
+    table.expand(NodeSet.of("abcde"[:count]))
+    assert table().shape == (count, 4)
+    assert (table.ids, len(table.cold)) == (tuple("abcde"[:count]), 0)
+
+
 def test_reordering_moves_rows_and_draws_none() -> None:
     table = expanded("abcd")
     rows = rows_of(table)
