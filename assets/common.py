@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -20,7 +19,9 @@ from st_pipeline.streams import Stream
 from st_pipeline.versions import VERSIONS
 
 SHOWN_ROWS = 30
+DIGITS = 5  # significant ones of a number in the UI
 AHEAD = timedelta(days=400)  # an open-ended N-day calendar is laid out this far; reloading the code moves it on
+LAG = timedelta(minutes=1)  # after which a new period of an open-ended N-day calendar appears
 SPARE_PERIODS = 24  # new periods that an open-ended stream's history may gain before the code is reloaded
 
 
@@ -42,15 +43,23 @@ class StreamAssets:
         """One partition per period, the key being its start; the same keys as the stream's own calendar."""
         calendar = self.stream.config.calendar
         midnight = datetime.min.time()
+        exclusions: list[str | datetime] = [*self._days_without_start()]
+        cron, offset, now = calendar.cadence.cron(calendar.first), 0, datetime.now(UTC)
+        if calendar.end:
+            offset = sum(period.end > now for period in calendar.periods())
+        elif exclusions:  # a tick a minute after midnight ends the window of a start, and the newest start is left out
+            cron, offset, now = "0,1 0 * * *", -1, now - LAG
+            exclusions.append("1 0 * * *")
         found = dg.TimeWindowPartitionsDefinition(
-            cron_schedule=calendar.cadence.cron(calendar.first),
+            cron_schedule=cron,
             start=datetime.combine(calendar.first, midnight),
             end=datetime.combine(calendar.end, midnight) if calendar.end else None,
             fmt=calendar.cadence.key_format(calendar.first),
             timezone=calendar.timezone,
-            exclusions=self._days_without_start() or None,
+            end_offset=offset,
+            exclusions=exclusions or None,
         )
-        keys = [period.key for period in calendar.periods()]
+        keys = [period.key for period in calendar.periods(now)]
         if (made := found.get_partition_keys()) != keys:
             raise InputError(f"stream {self.name!r}: its calendar has periods {keys}, its partitions {made}")
         return found
@@ -59,7 +68,7 @@ class StreamAssets:
         """Of an N-day cadence, the days on which no period starts: its cron expression ticks daily."""
         calendar = self.stream.config.calendar
         days = calendar.cadence.days
-        if days in (0, 7):
+        if days in (0, 1, 7):
             return []
         last = calendar.end or (datetime.now(UTC) + AHEAD).date()
         start = datetime.combine(calendar.first, datetime.min.time())
@@ -97,23 +106,18 @@ def encoded(
     name: str = "result",
     version: str | None = None,
 ) -> dg.Output[Encoded[Any]]:
-    """An output whose data version is the digest of its content."""
+    """An output whose data version is the digest of its content; numbers in the metadata are made short."""
     payload = codec.dump(value)
     return dg.Output(
         Encoded(value, payload),
         output_name=name,
-        metadata=dict(metadata),
+        metadata={key: _short(number) for key, number in metadata.items()},
         data_version=dg.DataVersion(version or digest(payload)),
     )
 
 
-@contextmanager
-def user_errors() -> Iterator[None]:
-    """Bad input fails the step with its sentence and is not retried."""
-    try:
-        yield
-    except InputError as error:
-        raise dg.Failure(description=str(error), allow_retries=False) from None
+def _short(value: Any) -> Any:
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
 
 
 def table(frame: pl.DataFrame, rows: int = SHOWN_ROWS) -> dg.TableMetadataValue:

@@ -5,10 +5,11 @@ from typing import Any
 
 import dagster as dg
 
-from assets.common import StreamAssets, encoded, frame_metadata, table, user_errors
+from assets.common import StreamAssets, encoded, frame_metadata, table
 from assets.models import NETWORK
 from assets.pictures import picture
 from resources.compute import ComputeResource
+from resources.failures import user_errors
 from resources.lake import HISTORY
 from st_pipeline.config import ModelConfig
 from st_pipeline.storage import FRAME, JSON, digest_of

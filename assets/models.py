@@ -5,9 +5,10 @@ from typing import Any
 
 import dagster as dg
 
-from assets.common import StreamAssets, encoded, user_errors
+from assets.common import StreamAssets, encoded
 from assets.pictures import picture
 from resources.compute import ComputeResource
+from resources.failures import user_errors
 from resources.lake import HISTORY, PREVIOUS
 from st_pipeline.config import ModelConfig
 from st_pipeline.storage import digest_of

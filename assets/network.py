@@ -5,10 +5,11 @@ from typing import Any
 
 import dagster as dg
 
-from assets.common import StreamAssets, encoded, frame_metadata, table, user_errors
+from assets.common import StreamAssets, encoded, frame_metadata, table
 from assets.gate import CHECKS, check_results, refuse
 from assets.pictures import picture
 from assets.raw import has_edges
+from resources.failures import user_errors
 from resources.lake import HISTORY, PREVIOUS
 from st_pipeline.data.verdict import Gate
 from st_pipeline.storage import FRAME
@@ -147,7 +148,8 @@ def network_assets(of: StreamAssets) -> list[dg.AssetsDefinition]:
         from st_pipeline.data.drift import NOTABLE, drift_table
 
         earlier = [key for key in tensors if key != context.partition_key]
-        frame = drift_table(tensors[context.partition_key], tensors[earlier[0]] if earlier else None)
+        with user_errors():
+            frame = drift_table(tensors[context.partition_key], tensors[earlier[0]] if earlier else None)
         numbers = {"shifted_sensors": int((frame["psi"] > NOTABLE).sum()), "median_psi": frame["psi"].median()}
         known = {name: value for name, value in numbers.items() if value is not None}
         return encoded(

@@ -5,8 +5,9 @@ from typing import Any
 
 import dagster as dg
 
-from assets.common import StreamAssets, encoded, frame_metadata, table, user_errors
+from assets.common import StreamAssets, encoded, frame_metadata, table
 from assets.gate import CHECKS, check_results, refuse
+from resources.failures import user_errors
 from resources.source import SourceResource
 from st_pipeline.data.inventory import inventory
 from st_pipeline.data.summaries import raw_summary

@@ -4,7 +4,8 @@ from typing import Any
 
 import dagster as dg
 
-from assets.common import StreamAssets, encoded, frame_metadata, table, user_errors
+from assets.common import StreamAssets, encoded, frame_metadata, table
+from resources.failures import user_errors
 from resources.lake import AVAILABLE, HISTORY
 from st_pipeline.storage import FRAME, HTML
 

@@ -1,5 +1,7 @@
 """All assets of a stream, its job and its schedule; and the assets that show broken streams."""
 
+from collections.abc import Iterable
+
 import dagster as dg
 
 from assets.common import StreamAssets
@@ -8,10 +10,17 @@ from assets.models import model_asset
 from assets.network import network_assets
 from assets.raw import raw_assets
 from assets.results import result_assets
-from st_pipeline.errors import InputError
-from st_pipeline.streams import Stream, StreamFault, load_stream
+from st_pipeline.streams import Stream, StreamFault, load_streams
 
 BROKEN = "broken_streams"
+
+
+def assets_or_fault(stream: Stream) -> list[dg.AssetsDefinition] | StreamFault:
+    """Every asset of one stream, or what Dagster has against it although its file is valid."""
+    try:
+        return stream_assets(stream)
+    except (ValueError, dg.DagsterError) as error:
+        return StreamFault(stream.name, stream.folder / "stream.yaml", " ".join(str(error).split()))
 
 
 def stream_assets(stream: Stream) -> list[dg.AssetsDefinition]:
@@ -28,9 +37,19 @@ def stream_assets(stream: Stream) -> list[dg.AssetsDefinition]:
     ]
 
 
-def fault_asset(fault: StreamFault) -> dg.AssetsDefinition:
+def fault_assets(faults: Iterable[StreamFault]) -> list[dg.AssetsDefinition]:
+    """One asset a fault, under names that Dagster takes and that differ."""
+    made: dict[str, dg.AssetsDefinition] = {}
+    for fault in faults:
+        name = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in fault.name)
+        while name in made:
+            name += "_"
+        made[name] = _fault_asset(fault, name)
+    return list(made.values())
+
+
+def _fault_asset(fault: StreamFault, name: str) -> dg.AssetsDefinition:
     """A broken stream file, visible in the UI: its description says what is wrong, materialising it checks again."""
-    name = "".join(letter if letter.isalnum() else "_" for letter in fault.name)
 
     @dg.asset(
         key=[BROKEN, name],
@@ -40,10 +59,11 @@ def fault_asset(fault: StreamFault) -> dg.AssetsDefinition:
         description=f"This stream is not loaded. {fault.message}",
     )
     def broken() -> dg.MaterializeResult[None]:
-        try:
-            load_stream(fault.file.parent)
-        except InputError as error:
-            raise dg.Failure(description=str(error), allow_retries=False) from None
+        streams, faults = load_streams()
+        mine = [assets_or_fault(stream) for stream in streams if stream.folder == fault.file.parent]
+        for found in (*faults, *mine):
+            if isinstance(found, StreamFault) and found.file == fault.file:
+                raise dg.Failure(description=found.message, allow_retries=False)
         return dg.MaterializeResult(metadata={"state": "the file is valid now; reload the code location"})
 
     return broken

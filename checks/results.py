@@ -32,7 +32,7 @@ def _graph_check(of: StreamAssets) -> dg.AssetChecksDefinition:
         return dg.AssetCheckResult(
             passed=share <= ISOLATED,
             severity=dg.AssetCheckSeverity.WARN,
-            metadata={"isolated_share": share, "nodes": nodes},
+            metadata={"isolated_share": round(share, 4), "nodes": nodes},
         )
 
     return few_isolated
@@ -48,18 +48,23 @@ def _skill_check(of: StreamAssets, model: ModelConfig) -> dg.AssetChecksDefiniti
     )
     def beats_weekly(evaluation: Any, naive: Any) -> dg.AssetCheckResult:
         own, weekly = (_headline(frame) for frame in (evaluation, naive.filter(pl.col("model") == "naive_weekly")))
-        metadata = {"mae": own, "naive_weekly": weekly}
-        return dg.AssetCheckResult(passed=own < weekly, severity=dg.AssetCheckSeverity.WARN, metadata=metadata)
+        found = {name: round(value, 4) for name, value in (("mae", own), ("naive_weekly", weekly)) if value is not None}
+        return dg.AssetCheckResult(
+            passed=own is None or weekly is None or own < weekly,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=None if len(found) == 2 else "nothing to compare: no reading with one a week before it",
+            metadata=found,
+        )
 
     return beats_weekly
 
 
-def _headline(frame: pl.DataFrame) -> float:
-    """Published average MAE of all sensors on the newest period."""
+def _headline(frame: pl.DataFrame) -> float | None:
+    """Published average MAE of all sensors on the newest period; None if nothing could be scored."""
     chosen = frame.filter(
         (pl.col("metric") == "mae")
         & (pl.col("horizon") == "published_average")
         & (pl.col("cohort") == "all")
         & (pl.col("period") == pl.col("trained_through"))
     )
-    return float(chosen["value"][0])
+    return chosen["value"][0] if len(chosen) else None

@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 
 import dagster as dg
 
+from resources.failures import user_errors
 from st_pipeline.errors import InputError
 from st_pipeline.progress import tell
 from st_pipeline.storage import FRAME as FRAME_CODEC
@@ -60,11 +61,16 @@ class LakeIOManager(dg.IOManager):
     def handle_output(self, context: dg.OutputContext, obj: Encoded[Any]) -> None:
         key = tuple(context.asset_key.path)
         period = context.partition_key if context.has_asset_partitions else None
-        path = lake().write(key, period, self.codec, obj.payload)
+        with user_errors():
+            path = lake().write(key, period, self.codec, obj.payload)
         tell("/".join(key) + (f" of {period}" if period else ""), "written")
         context.add_output_metadata({"path": dg.MetadataValue.path(str(path)), "bytes": len(obj.payload)})
 
     def load_input(self, context: dg.InputContext) -> Any:
+        with user_errors():
+            return self._load(context)
+
+    def _load(self, context: dg.InputContext) -> Any:
         key = tuple(context.asset_key.path)
         load = (context.definition_metadata or {}).get("load")
         if not context.has_asset_partitions:

@@ -7,7 +7,7 @@ import warnings
 import dagster as dg
 
 from assets.jobs import stream_job, stream_schedule
-from assets.stream import fault_asset, stream_assets
+from assets.stream import assets_or_fault, fault_assets
 from checks.gate import ExpectationGate
 from checks.results import result_checks
 from resources.compute import ComputeResource
@@ -27,18 +27,17 @@ def build() -> dg.Definitions:
     checks: list[dg.AssetChecksDefinition] = []
     jobs, schedules = [], []
     for stream in streams:
-        try:
-            made = stream_assets(stream)
-            job = stream_job(stream)
-        except (ValueError, dg.DagsterError) as error:
-            faults.append(StreamFault(stream.name, stream.folder / "stream.yaml", str(error)))
+        made = assets_or_fault(stream)
+        if isinstance(made, StreamFault):
+            faults.append(made)
             continue
+        job = stream_job(stream)
         assets += made
         checks += result_checks(stream)
         jobs.append(job)
         schedules.append(stream_schedule(stream, job))
     return dg.Definitions(
-        assets=[*assets, *(fault_asset(fault) for fault in faults)],
+        assets=[*assets, *fault_assets(faults)],
         asset_checks=checks,
         jobs=jobs,
         schedules=schedules,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,7 +18,16 @@ console = Console(highlight=False, width=max(WIDTH, shutil.get_terminal_size().c
 
 def print_json(document: Any) -> None:
     """One JSON document on standard output; what is not a number is null."""
-    click.echo(json.dumps(document, indent=1, ensure_ascii=False, default=str))
+    click.echo(json.dumps(_plain(document), indent=1, ensure_ascii=False, default=str, allow_nan=False))
+
+
+def _plain(value: Any) -> Any:
+    """The same without NaN and infinities, which JSON has not."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def print_table(title: str, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], marked: str = "") -> None:

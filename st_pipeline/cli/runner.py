@@ -98,8 +98,9 @@ class Runner:
             for stage in (self._data_keys(), self._result_keys()):
                 keys = [key for key in stage if key in chosen]
                 self._materialise(self._stale(keys, period), period, told)
-        if not wanted.models and not self._is_blocked(self._key(FINAL), None):
-            self._materialise(self._stale([self._key(FINAL)], None), None, told)
+        if not wanted.models:
+            final = self._key(FINAL)
+            self._materialise([final] if self._is_behind(final) else self._stale([final], None), None, told)
         return self.outcome
 
     def _key(self, *parts: str) -> dg.AssetKey:
@@ -144,6 +145,13 @@ class Runner:
             ):
                 chosen |= set(self.graph.get(key).execution_set_asset_keys)
         return [key for key in keys if key in chosen]
+
+    def _is_behind(self, key: dg.AssetKey) -> bool:
+        """Whether something that an asset without periods needs has been written since; Dagster looks at no periods."""
+        parents = self.graph.get(key).parent_keys
+        records = {record.asset_entry.asset_key: record for record in self.instance.get_asset_records([key, *parents])}
+        last = {name: record.asset_entry.last_materialization_storage_id or 0 for name, record in records.items()}
+        return any(last.get(parent, 0) > last.get(key, 0) for parent in parents)
 
     def _files(self, key: dg.AssetKey, period: str | None) -> Iterator[Any]:
         """The lake's files of an asset."""
@@ -218,8 +226,8 @@ def _sentence(data: Any) -> str:
     error = data.error
     while error is not None and error.cause is not None:
         error = error.cause
-    text = error.message if error else "unknown"
-    return " ".join(text.strip().split())[:600]
+    text = " ".join(error.message.split()) if error else "unknown"
+    return text.removeprefix(f"{InputError.__module__}.{InputError.__name__}: ")[:600]
 
 
 def _name(key: dg.AssetKey, period: str | None) -> str:
