@@ -5,29 +5,36 @@ from __future__ import annotations
 import re
 from datetime import date, timedelta
 from typing import Annotated, Any, Literal, Self
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import available_timezones
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from st_pipeline.errors import InputError, closest
 from st_pipeline.periods import Cadence, Calendar
 from st_pipeline.registry import BACKBONES, GRAPHS, READERS, STRATEGIES, Registry
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+VARIABLE = re.compile(r"[^\W\d]\w{0,62}")
 UNITS = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
 READING_COLUMNS = ("sensor_id", "timestamp", "received")
 SENSOR_COLUMNS = ("sensor_id", "latitude", "longitude", "x", "y", "installed", "retired", "valid_from", "name")
 EDGE_COLUMNS = ("source", "target", "distance", "weight")
 RESERVED = {*READING_COLUMNS, *SENSOR_COLUMNS, *EDGE_COLUMNS}
+MADE = {"after", "before", "copy", "file", "first", "level", "near", "row", "second", "skipped", "step", "turn"}
 NAIVE_MODELS = ("naive_last", "naive_daily", "naive_weekly", "historical_average")
-ASSETS = {"raw_files", "sensors", "raw_readings", "readings", "node_set", "tensor", "adjacency", "drift", "naive"}
+ASSETS = {"raw_files", "sensors", "edges", "raw_readings", "readings", "node_set", "tensor", "adjacency", "drift"}
+RESULTS = {"naive", "evaluation", "forecast", "leaderboard", "report"}
+MOST_PERIODS = 5_000
+YEARS = range(1900, 2200)
+NO_PLACES = {"Factory", "localtime"}  # names of the time zone database that say nothing
 
 
 def parse_duration(value: Any) -> timedelta:
     """`5min`, `1h`, `7d` or `30s` as a timedelta."""
     if isinstance(value, timedelta):
         return value
-    match = re.fullmatch(r"(\d+)\s*(s|min|m|h|d)", str(value).strip())
+    match = re.fullmatch(r"([0-9]{1,9})\s*(s|min|m|h|d)", value.strip()) if isinstance(value, str) else None
     if not match or int(match[1]) == 0:
         raise ValueError("expected a duration such as '5min', '1h' or '7d'")
     return timedelta(seconds=int(match[1]) * UNITS[match[2]])
@@ -44,7 +51,23 @@ def as_spec(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
+def check_variable(value: str) -> str:
+    if not VARIABLE.fullmatch(value):
+        raise ValueError(f"{value[:40]!r} cannot be the name of a variable; expected letters, digits and underscores")
+    if value in MADE or value.endswith(("_flag", "_conflict", "_level")):
+        raise ValueError(f"{value!r} is a column that the pipeline makes itself; choose another name for the variable")
+    return value
+
+
+def fault(message: str, field: str | None) -> PydanticCustomError:
+    """A validation error about one key of the section that is being checked."""
+    return PydanticCustomError("fault", "{message}", {"message": message, "field": field})
+
+
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Whole = Annotated[int, Field(strict=True)]
+Switch = Annotated[bool, Field(strict=True)]
 Name = Annotated[
     str, Field(strict=True), BeforeValidator(lambda value: check_name(value) if isinstance(value, str) else value)
 ]
@@ -65,12 +88,14 @@ class OpenPart(BaseModel):
         """The entry's name and options, as `Registry.build` takes them."""
         raise NotImplementedError
 
-    @classmethod
-    def _check(cls, registry: Registry[Any], spec: dict[str, Any]) -> None:
+    def _check(self, registry: Registry[Any]) -> Self:
+        if "name" in (self.model_extra or {}):
+            raise fault("there is no such key", "name")
         try:
-            registry.validate(spec)
+            registry.validate(self.spec())
         except InputError as error:
-            raise ValueError(str(error)) from None
+            raise fault(str(error), error.field) from None
+        return self
 
 
 class SourceConfig(OpenPart):
@@ -81,13 +106,22 @@ class SourceConfig(OpenPart):
     interval: Literal["start", "end"] = Field("start", description="which end of its interval a timestamp labels")
     tolerance: Duration | None = Field(None, description="a timestamp this near a step belongs to it")
 
+    @field_validator("columns")
+    @classmethod
+    def _names(cls, value: dict[str, str]) -> dict[str, str]:
+        for name in value.keys() - RESERVED:
+            try:
+                check_variable(name)
+            except ValueError as error:
+                raise fault(str(error), name) from None
+        return value
+
     def spec(self) -> dict[str, Any]:
         return {"name": self.format, **(self.model_extra or {})}
 
     @model_validator(mode="after")
     def _options(self) -> Self:
-        self._check(READERS, self.spec())
-        return self
+        return self._check(READERS)
 
 
 class GraphConfig(OpenPart):
@@ -100,8 +134,7 @@ class GraphConfig(OpenPart):
 
     @model_validator(mode="after")
     def _options(self) -> Self:
-        self._check(GRAPHS, self.spec())
-        return self
+        return self._check(GRAPHS)
 
 
 class BackboneConfig(OpenPart):
@@ -114,8 +147,7 @@ class BackboneConfig(OpenPart):
 
     @model_validator(mode="after")
     def _options(self) -> Self:
-        self._check(BACKBONES, self.spec())
-        return self
+        return self._check(BACKBONES)
 
 
 class StrategyConfig(OpenPart):
@@ -128,8 +160,7 @@ class StrategyConfig(OpenPart):
 
     @model_validator(mode="after")
     def _options(self) -> Self:
-        self._check(STRATEGIES, self.spec())
-        return self
+        return self._check(STRATEGIES)
 
 
 class PeriodsConfig(Part):
@@ -138,14 +169,25 @@ class PeriodsConfig(Part):
     every: str
     start: date
     end: date | None = None
-    nominal: bool = Field(False, description="the source has no dates: timestamps are made from the period starts")
+    nominal: Switch = Field(False, description="the source has no dates: timestamps are made from the period starts")
 
     @field_validator("start", "end", mode="before")
     @classmethod
     def _short(cls, value: Any) -> Any:
         """`2012` and `2012-07` are days too, as in period keys."""
-        if match := re.fullmatch(r"(\d{4})(?:-(\d{2}))?", str(value)):
-            return f"{match[1]}-{match[2] or '01'}-01"
+        if value is None or type(value) is date:
+            return value
+        match = re.fullmatch(r"([0-9]{4})(?:-([0-9]{2}))?(?:-([0-9]{2}))?", str(value))
+        try:
+            return date(*(int(part or 1) for part in match.groups())) if match else date.fromisoformat("")
+        except ValueError:
+            raise ValueError("expected a day such as 2024-01-31") from None
+
+    @field_validator("start", "end")
+    @classmethod
+    def _year(cls, value: date | None) -> date | None:
+        if value is not None and value.year not in YEARS:
+            raise ValueError(f"expected a day between the years {YEARS[0]} and {YEARS[-1]}")
         return value
 
     @model_validator(mode="after")
@@ -156,6 +198,10 @@ class PeriodsConfig(Part):
             raise ValueError(str(error)) from None
         if cadence.months and self.start.day > 28:
             raise ValueError(f"start {self.start} does not exist in every month; expected a day up to 28")
+        last = self.end or date.today()
+        if (last - self.start).days > MOST_PERIODS * (cadence.days or 28 * cadence.months):
+            found = f"{self.every} from {self.start} to {self.end or 'today'}"
+            raise ValueError(f"{found} makes over {MOST_PERIODS:,} periods; expected longer ones or a later start")
         if self.end is None:
             return self
         if self.end <= self.start:
@@ -173,12 +219,12 @@ class VariableConfig(Part):
     """Quality rules of one variable; a rule left out is not applied."""
 
     unit: str = ""
-    sentinels: tuple[float, ...] = Field((), description="numbers that stand for no measurement")
-    minimum: float | None = None
-    maximum: float | None = None
+    sentinels: tuple[Number, ...] = Field((), description="numbers that stand for no measurement")
+    minimum: Number | None = None
+    maximum: Number | None = None
     stuck: Duration | None = Field(None, description="the same non-zero value for at least this long is stuck")
     stuck_at_zero: Duration | None = Field(None, description="zeros for at least this long are stuck")
-    spike: float | None = Field(None, gt=0, description="a lone value this many robust deviations away is a spike")
+    spike: Number | None = Field(None, gt=0, description="a lone value this many robust deviations away is a spike")
 
     @model_validator(mode="after")
     def _range(self) -> Self:
@@ -190,24 +236,24 @@ class VariableConfig(Part):
 class LivesConfig(Part):
     """When a sensor leaves the network without a retirement date in the sensor table."""
 
-    retire_after: int | None = Field(None, ge=1, description="retired after this many whole periods of silence")
+    retire_after: Whole | None = Field(None, ge=1, description="retired after this many whole periods of silence")
 
 
 class GateConfig(Part):
     """Thresholds of the data-quality gate, as shares of 1."""
 
-    critical_missing: float = Field(0.95, gt=0, le=1, description="of the network's cells")
-    critical_faulty: float = Field(0.5, gt=0, le=1, description="of the network's landed cells")
-    warn_missing: float = Field(0.5, gt=0, le=1, description="of one sensor's cells")
-    warn_faulty: float = Field(0.1, gt=0, le=1, description="of one sensor's landed cells")
+    critical_missing: Number = Field(0.95, gt=0, le=1, description="of the network's cells")
+    critical_faulty: Number = Field(0.5, gt=0, le=1, description="of the network's landed cells")
+    warn_missing: Number = Field(0.5, gt=0, le=1, description="of one sensor's cells")
+    warn_faulty: Number = Field(0.1, gt=0, le=1, description="of one sensor's landed cells")
 
 
 class SplitConfig(Part):
     """Shares of a period's time axis, in this order."""
 
-    train: float = Field(0.6, gt=0, lt=1)
-    validation: float = Field(0.2, gt=0, lt=1)
-    test: float = Field(0.2, gt=0, lt=1)
+    train: Number = Field(0.6, gt=0, lt=1)
+    validation: Number = Field(0.2, gt=0, lt=1)
+    test: Number = Field(0.2, gt=0, lt=1)
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -219,7 +265,7 @@ class SplitConfig(Part):
 class PromptPoolConfig(Part):
     """Low-rank node prompts P = A B."""
 
-    rank: int = Field(6, ge=1)
+    rank: Whole = Field(6, ge=1)
 
 
 class ScalingConfig(Part):
@@ -232,13 +278,13 @@ class ScalingConfig(Part):
 class TrainingConfig(Part):
     """Overrides of the protocol's training settings; a setting left out keeps the protocol's value."""
 
-    epochs: int | None = Field(None, ge=1)
-    batch: int | None = Field(None, ge=1)
-    learning_rate: float | None = Field(None, gt=0)
-    weight_decay: float | None = Field(None, ge=0)
-    patience: int | None = Field(None, ge=0)
+    epochs: Whole | None = Field(None, ge=1)
+    batch: Whole | None = Field(None, ge=1)
+    learning_rate: Number | None = Field(None, gt=0)
+    weight_decay: Number | None = Field(None, ge=0)
+    patience: Whole | None = Field(None, ge=0)
     loss: Literal["mae", "mse"] | None = None
-    stride: int | None = Field(None, ge=1, description="train on every n-th window")
+    stride: Whole | None = Field(None, ge=1, description="train on every n-th window")
     decay: Literal["none", "cosine"] | None = None
 
 
@@ -253,7 +299,7 @@ class ModelConfig(Part):
     seasonal: tuple[Duration, ...] = Field((), description="lags whose values enter the window, e.g. [7d, 14d]")
     scaling: ScalingConfig = ScalingConfig()
     training: TrainingConfig = TrainingConfig()
-    seed: int = Field(1, ge=0)
+    seed: Whole = Field(1, ge=0, lt=2**63)
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -262,7 +308,7 @@ class ModelConfig(Part):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.name in {*NAIVE_MODELS, *ASSETS, "leaderboard", "report"}:
+        if self.name in {*NAIVE_MODELS, *ASSETS, *RESULTS}:
             raise ValueError(f"a model cannot be called {self.name!r}: the pipeline uses that name itself")
         if self.protocol == "paper" and (self.seasonal or self.scaling != ScalingConfig()):
             raise ValueError("protocol 'paper' has its own scaling and no seasonal inputs; leave both out")
@@ -285,8 +331,8 @@ class StreamConfig(Part):
     lives: LivesConfig = LivesConfig()
     gate: GateConfig = GateConfig()
     graph: GraphConfig = Field(default_factory=GraphConfig)
-    window: int = Field(12, ge=1, le=10_000)
-    horizon: int = Field(12, ge=1, le=10_000)
+    window: Whole = Field(12, ge=1, le=10_000)
+    horizon: Whole = Field(12, ge=1, le=10_000)
     split: SplitConfig = SplitConfig()
     models: tuple[ModelConfig, ...] = ()
     champion: str = Field("", description="the model the report shows; the first one if left out")
@@ -335,9 +381,9 @@ class StreamConfig(Part):
     @field_validator("timezone")
     @classmethod
     def _zone(cls, value: str) -> str:
-        if value not in available_timezones():
-            raise ValueError(f"there is no time zone {value!r}; {closest(value, available_timezones())}")
-        ZoneInfo(value)
+        known = available_timezones() - NO_PLACES
+        if value not in known:
+            raise ValueError(f"there is no such time zone; {closest(value, known)}")
         return value
 
     @field_validator("owner")
@@ -356,22 +402,19 @@ class StreamConfig(Part):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        names = self.variable_names
-        if self.target and self.target not in (
-            known := {n for n in self.source.columns if n not in RESERVED} or {"value"}
-        ):
-            raise ValueError(f"target {self.target!r} is no column of the source; {closest(self.target, known)}")
-        for section, given in (("variables", self.variables), ("inputs", self.inputs)):
+        names = [name for name in self.source.columns if name not in RESERVED] or ["value"]
+        targets = [self.target] if self.target else []
+        for section, given in (("target", targets), ("variables", self.variables), ("inputs", self.inputs)):
             for name in given:
+                if name in RESERVED:
+                    raise fault(f"{name!r} names a fact of a sensor or an edge; call the variable otherwise", section)
                 if name not in names:
-                    raise ValueError(
-                        f"{section} names {name!r}, which is no column of the source; {closest(name, names)}"
-                    )
+                    raise fault(f"{name!r} is no variable of source.columns; {closest(name, names)}", section)
         models = [model.name for model in self.models]
         if twice := {name for name in models if models.count(name) > 1}:
-            raise ValueError(f"two models are called {min(twice)!r}; expected one of each name")
+            raise fault(f"two models are called {min(twice)!r}; expected one of each name", "models")
         if self.champion and self.champion not in models:
-            raise ValueError(f"champion {self.champion!r} is no model of the stream; {closest(self.champion, models)}")
+            raise fault(f"{self.champion!r} is no model of the stream; {closest(self.champion, models)}", "champion")
         self._check_models()
         return self
 
@@ -379,13 +422,15 @@ class StreamConfig(Part):
         for model in self.models:
             for lag in model.seasonal:
                 if lag % self.step or lag / self.step < self.horizon:
-                    raise ValueError(
+                    raise fault(
                         f"model {model.name!r}: seasonal lag {lag} is shorter than the horizon, "
-                        "or no multiple of the step"
+                        "or no multiple of the step",
+                        "models",
                     )
             lowest = self.rules(self.variable_names[0]).minimum
             if model.scaling.transform != "none" and (lowest is None or lowest < 0):
-                raise ValueError(
+                raise fault(
                     f"model {model.name!r}: scaling.transform needs a target that is never negative; "
-                    f"say so with variables.{self.variable_names[0]}.minimum: 0"
+                    f"say so with variables.{self.variable_names[0]}.minimum: 0",
+                    "models",
                 )

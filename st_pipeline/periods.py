@@ -11,6 +11,7 @@ from st_pipeline.errors import InputError, closest
 
 MONTHS = {"year": 12, "half-year": 6, "quarter": 3, "month": 1}
 DAYS = {"week": 7}
+LONGEST = 3660  # days of a period
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Cadence:
 
     @classmethod
     def parse(cls, text: str) -> Cadence:
-        """`year`, `half-year`, `quarter`, `month`, `week` or N days as `28d`.
+        """`year`, `half-year`, `quarter`, `month`, `week` or N days as `28d`, up to ten years.
 
         Raises:
             InputError: anything else.
@@ -48,11 +49,11 @@ class Cadence:
             return cls(months=MONTHS[text])
         if text in DAYS:
             return cls(days=DAYS[text])
-        if (match := re.fullmatch(r"(\d+)d", text)) and int(match[1]) > 0:
+        if (match := re.fullmatch(r"([0-9]{1,4})d", text)) and 0 < int(match[1]) <= LONGEST:
             return cls(days=int(match[1]))
         hint = closest(text, [*MONTHS, *DAYS])
         raise InputError(
-            f"{text!r} is no period length; expected year, half-year, quarter, month, week or '28d'; {hint}"
+            f"{text[:40]!r} is no period length; expected a name, or N days from '1d' to '{LONGEST}d'; {hint}"
         )
 
     def start_of(self, first: date, index: int) -> date:

@@ -69,7 +69,8 @@ class Registry(Generic[T]):
         try:
             checked = model.model_validate(options)
         except ValidationError as error:
-            raise InputError(f"{self.kind} {spec['name']!r}: {_first_problem(error, model)}") from None
+            field, problem = _first_problem(error, model)
+            raise InputError(f"{self.kind} {spec['name']!r}: {problem}", field=field) from None
         return {"name": spec["name"], **checked.model_dump(exclude_unset=True)}
 
     def build(self, spec: Mapping[str, Any] | str, **context: Any) -> T:
@@ -108,21 +109,25 @@ def _options(file: Path, name: str) -> type[BaseModel]:
             annotation = ast.unparse(argument.annotation) if argument.annotation else "str"
             kind = eval(annotation, {"__builtins__": {}}, dict(_ANNOTATIONS))  # our own source, never user input
             fields[argument.arg] = (kind, ... if default is None else ast.literal_eval(default))
-    return create_model(f"{name} options", __config__=ConfigDict(extra="forbid", frozen=True, strict=True), **fields)
+    settings = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    return create_model(f"{name} options", __config__=settings, **fields)
 
 
 def _registers(decorator: ast.expr) -> bool:
     return isinstance(decorator, ast.Attribute) and decorator.attr == "register"
 
 
-def _first_problem(error: ValidationError, model: type[BaseModel]) -> str:
+def _first_problem(error: ValidationError, model: type[BaseModel]) -> tuple[str, str]:
+    """The option at fault, and what is wrong with it."""
     problem = min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")  # a typo explains what is missing
+    option = str(problem["loc"][0])
     field = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        return f"it has no option {field!r}; {closest(field, model.model_fields)}"
+        return option, f"it has no option {field!r}; {closest(field, model.model_fields)}"
     if problem["type"] == "missing":
-        return f"option {field!r} is missing"
-    return f"option {field!r}: {problem['msg'].lower()}, found {problem['input']!r}"
+        return option, f"option {field!r} is missing"
+    expected = problem["msg"].removeprefix("Input ")
+    return option, f"option {field!r}: found {str(problem['input'])[:80]!r}, {expected[:1].lower() + expected[1:]}"
 
 
 BACKBONES: Registry[Any] = Registry("backbone", "st_pipeline.models.backbones")

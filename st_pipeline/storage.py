@@ -131,8 +131,9 @@ class Lake:
             return codec.load(payload)
         except InputError:
             raise
-        except Exception as error:  # any decoder's complaint means the same to the user
-            raise InputError(f"{path}: damaged ({type(error).__name__}: {error}); materialise it again") from None
+        except (Exception, pl.exceptions.PanicException) as error:  # any decoder's complaint means the same to the user
+            reason = f"{type(error).__name__}: {error}"[:200]
+            raise InputError(f"{path}: damaged ({reason}); materialise it again") from None
 
     def periods(self, key: tuple[str, ...], extension: str) -> list[str]:
         """Keys of the periods whose file exists, in order."""

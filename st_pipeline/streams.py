@@ -7,6 +7,7 @@ import types
 import typing
 from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,18 @@ from st_pipeline.errors import InputError, closest
 SHIPPED = Path(__file__).resolve().parents[1] / "streams"
 FILE = "stream.yaml"
 MAX_BYTES = 1_000_000
+MAX_DEPTH = 30
 Location = tuple[str | int, ...]
+EXPECTED = {
+    "model_type": "expected a section of `key: value` lines",
+    "dict_type": "expected a section of `key: value` lines",
+    "tuple_type": "expected a list such as [a, b]",
+    "string_type": "expected text",
+    "int_type": "expected a whole number",
+    "float_type": "expected a number",
+    "finite_number": "expected a finite number",
+    "bool_type": "expected true or false",
+}
 
 
 @dataclass(frozen=True)
@@ -84,7 +96,8 @@ def find_stream(name: str) -> Stream:
         if fault.name == name:
             raise InputError(fault.message)
     known = [stream.name for stream in streams]
-    raise InputError(f"there is no stream {name!r}; {closest(name, known)}")
+    looked = ", ".join(str(folder) for folder in stream_folders())
+    raise InputError(f"there is no stream {name!r} in {looked}; {closest(name, known)}")
 
 
 def load_stream(folder: Path) -> Stream:
@@ -110,36 +123,48 @@ def load_stream(folder: Path) -> Stream:
 def _compose(file: Path) -> yaml.Node:
     if not NAME.fullmatch(file.parent.name):
         raise InputError(f"{file.parent}: a stream folder's name has lower-case letters, digits and underscores only")
-    try:
-        raw = file.read_bytes()
-    except FileNotFoundError:
-        raise InputError(
-            f"{file}: there is no {FILE} in this stream folder; write one with `st-pipeline new`"
-        ) from None
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read: {error.strerror or error}") from None
-    if len(raw) > MAX_BYTES:
-        raise InputError(f"{file}: {len(raw):,} bytes; expected a stream file of at most {MAX_BYTES:,}")
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise InputError(f"{file}:{line}: byte 0x{raw[error.start]:02x} is not UTF-8; save the file as UTF-8") from None
+    text = _read(file)
+    depth = 0
     try:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            where = f"{file}:{_line_of(event.start_mark)}"
             if isinstance(event, yaml.AliasEvent):
-                where = f"{file}:{_line_of(event.start_mark)}"
                 raise InputError(f"{where}: *{event.anchor}: aliases are not read; write the values out")
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_DEPTH:
+                raise InputError(f"{where}: nested too deeply to be a stream file")
         root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise InputError(f"{file}:{line}: character {error.character:#x} cannot stand in a stream file") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        where = f"{file}:{mark.line + 1}" if mark else str(file)
-        raise InputError(f"{where}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
-    except RecursionError:
-        raise InputError(f"{file}: nested too deeply to be a stream file") from None
+        where = f"{file}:{_line_of(mark)}" if mark else str(file)
+        problem = str(getattr(error, "problem", None) or error)
+        hint = "; indent with spaces, not tabs" if "\\t" in problem else ""
+        raise InputError(f"{where}: not valid YAML: {problem}{hint}") from None
     if not isinstance(root, yaml.MappingNode):
         raise InputError(f"{file}: expected `key: value` lines, found {_shape(root)}")
     return root
+
+
+def _read(file: Path) -> str:
+    """The text of a stream file."""
+    if not file.exists():
+        raise InputError(f"{file}: there is no {FILE} in this stream folder; write one with `st-pipeline new`")
+    if not file.is_file():
+        raise InputError(f"{file}: is no file; expected a stream file")
+    try:
+        if (size := file.stat().st_size) > MAX_BYTES:
+            raise InputError(f"{file}: {size:,} bytes; expected a stream file of at most {MAX_BYTES:,}")
+        raw = file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read: {error.strerror or error}") from None
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise InputError(f"{file}:{line}: byte 0x{raw[error.start]:02x} is not UTF-8; save the file as UTF-8") from None
 
 
 def _plain(node: yaml.Node, file: Path) -> Any:
@@ -161,8 +186,9 @@ def _plain(node: yaml.Node, file: Path) -> Any:
     try:
         return loader.construct_object(node)
     except (yaml.YAMLError, ValueError) as error:
-        reason = getattr(error, "problem", None) or error
-        raise InputError(f"{file}:{_line_of(node.start_mark)}: {node.value!r} cannot be read: {reason}") from None
+        reason = str(getattr(error, "problem", None) or error).split(";")[0]
+        found = str(node.value)[:60]
+        raise InputError(f"{file}:{_line_of(node.start_mark)}: {found!r} cannot be read: {reason}") from None
     finally:
         loader.dispose()
 
@@ -177,8 +203,10 @@ def _shape(root: yaml.Node | None) -> str:
 
 
 def _sentence(error: ValidationError, root: yaml.Node, file: Path) -> str:
-    problem = error.errors()[0]
-    location = _named(problem["loc"])
+    problem = min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")  # a typo explains what is missing
+    location: Location = tuple(part for part in problem["loc"] if part != "[key]")
+    if extra := problem.get("ctx", {}).get("field"):
+        location = (*location, extra)
     field = ".".join(str(part) for part in location) or "the file"
     where = f"{file}:{_line(root, location)}: {field}"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
@@ -187,15 +215,20 @@ def _sentence(error: ValidationError, root: yaml.Node, file: Path) -> str:
         known = _fields(StreamConfig, location[:-1])
         return f"{where}: there is no such key; {closest(location[-1], known)}{more}"
     if kind == "missing":
-        return f"{where}: is missing; expected {_meaning(location)}{more}"
-    message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    shown = "" if isinstance(found, BaseModel | dict | list) else f" found {str(found)[:80]!r};"
+        typo = get_close_matches(str(location[-1]), found, n=1) if isinstance(found, dict) else []
+        hint = f"; found {typo[0]!r}, did you mean {location[-1]!r}?" if typo else ""
+        return f"{where}: is missing; expected {_meaning(location)}{hint}{more}"
+    message = EXPECTED.get(kind) or problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    of_whole_section = kind == "fault" or (kind == "value_error" and isinstance(found, BaseModel | dict))
+    shown = "" if of_whole_section else f" found {_found(found)};"
     return f"{where}:{shown} {message[:1].lower() + message[1:]}{more}"
 
 
-def _named(location: Location) -> Location:
-    """Without the parts pydantic adds for unions and wrappers."""
-    return tuple(part for part in location if isinstance(part, int) or part.isidentifier() or "-" in part)
+def _found(value: Any) -> str:
+    """A value of the file as the sentence shows it."""
+    if value is None or isinstance(value, dict | list):
+        return {type(None): "nothing", dict: "a section", list: "a list"}[type(value)]
+    return repr(str(value)[:80])
 
 
 def _line(node: yaml.Node | None, location: Location) -> int:
