@@ -49,14 +49,15 @@ class Windows:
         """Two channels per lag, (B, T, N, 2 * lags): the target one lag before the window's own steps, then, behind
         those of all lags, one lag before the forecast steps (as many of them as the window has positions).
 
-        A value that is missing is filled with that of the next lag that has it, and stays marked as not observed.
+        A value that is missing, or lies behind the window's last step, is filled with that of the next lag that has
+        it, and stays marked as not observed.
         """
-        parts = [self._lagged(past + ahead) for ahead in (0, self.window)]
+        parts = [self._lagged(past + ahead, past[:, -1]) for ahead in (0, self.window)]
         return torch.cat([values for values, _ in parts], dim=-1), torch.cat([seen for _, seen in parts], dim=-1)
 
-    def _lagged(self, steps: Tensor) -> tuple[Tensor, Tensor]:
+    def _lagged(self, steps: Tensor, issued: Tensor) -> tuple[Tensor, Tensor]:
         at = steps[..., None] - torch.tensor(self.lags, device=steps.device)  # (B, T, lags)
-        inside = (at >= 0) & (at < len(self.values))
+        inside = (at >= 0) & (at <= issued[:, None, None])
         at = at.clamp(0, len(self.values) - 1)
         seen = (self.observed[..., 0][at] & inside[..., None]).transpose(2, 3)  # (B, T, N, lags)
         values = self.values[..., 0][at].transpose(2, 3) * seen
