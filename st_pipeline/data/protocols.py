@@ -19,7 +19,11 @@ from st_pipeline.data.scaling import Scaler
 from st_pipeline.data.splits import Split, require_windows, split, window_starts
 from st_pipeline.data.tensors import SeriesTensor
 from st_pipeline.data.windows import Windows
+from st_pipeline.errors import InputError
 from st_pipeline.types import NodeSet
+
+PartName = Literal["train", "validation", "test"]
+ENOUGH_DAYS = 2  # a sensor measured for less of the training part has no statistics of its own
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,7 @@ class PeriodArrays:
     window: int
     horizon: int
     lags: tuple[int, ...]
+    steps_per_day: int
 
     @classmethod
     def of(
@@ -134,7 +139,7 @@ class PeriodArrays:
             protocol=protocol,
             nodes=nodes,
             period=tensor.period,
-            values=(values * (observed if mask else landed)).to(device),
+            values=torch.where(observed if mask else landed, values, 0.0).to(device),
             usable=cells.to(device),
             truth=values[..., 0].to(device),
             scored=(observed if mask else landed)[..., 0].to(device),
@@ -144,6 +149,7 @@ class PeriodArrays:
             window=config.window,
             horizon=config.horizon,
             lags=lags,
+            steps_per_day=config.steps_per_day,
         )
 
     def starts(self, part: range) -> range:
@@ -153,10 +159,28 @@ class PeriodArrays:
         """Statistics that protocol `sound` uses for all parts: those of the training part."""
         train = slice(self.cuts.train.start, self.cuts.train.stop)
         return Scaler.fit(
-            self.values[train], self.usable[train], nodes=self.nodes, per=scaling.per, transform=scaling.transform
+            self.values[train],
+            self.usable[train],
+            nodes=self.nodes,
+            per=scaling.per,
+            transform=scaling.transform,
+            enough=ENOUGH_DAYS * self.steps_per_day,
         )
 
-    def part(self, name: Literal["train", "validation", "test"], scaler: Scaler) -> Part:
+    def require_targets(self, name: PartName) -> None:
+        """Fail if no target of a part was measured: there is nothing to learn from, or to choose by.
+
+        Raises:
+            InputError: naming the part.
+        """
+        steps: range = getattr(self.cuts, name)
+        if not self.scored[steps.start + self.window : steps.stop].any():
+            raise InputError(
+                f"period {self.period}: no reading of the target is usable in its {name} part; "
+                "mend the source, or choose other periods or another split"
+            )
+
+    def part(self, name: PartName, scaler: Scaler) -> Part:
         """One part in model units.
 
         Args:

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from st_pipeline.types import NodeSet
 
-MIN_CELLS = 48  # a sensor with fewer training cells takes the network's statistics
-TINY = 1e-6
+MIN_CELLS = 48  # a sensor with fewer training cells takes the network's mean
+CONSTANT = 1e-3  # a sensor that varies less than this share of the usual deviation counts as constant
+TINY = 1e-6  # a channel that varies less than this share of its mean says nothing
 
 Transform = Literal["none", "sqrt", "log"]
 
@@ -22,7 +23,7 @@ class Scaler:
     """z = (transform(x) - mean) / scale, per node and channel; the transform applies to the target alone.
 
     mean, scale: (N, C). Statistics of sensors that have left are kept by id in `others`, so that a model can be
-    scored on an earlier network.
+    scored on an earlier network; `unsure` names the sensors whose own statistics this period could not give.
     """
 
     transform: Transform
@@ -30,6 +31,7 @@ class Scaler:
     mean: Tensor
     scale: Tensor
     others: Mapping[str, tuple[Tensor, Tensor]]
+    unsure: frozenset[str] = frozenset()
 
     @classmethod
     def fit(
@@ -40,30 +42,51 @@ class Scaler:
         nodes: NodeSet,
         per: Literal["network", "sensor"],
         transform: Transform,
+        enough: int = MIN_CELLS,
     ) -> Self:
         """Statistics of the observed cells of values (L, N, C); pass the training slice and nothing else.
 
-        With `per: sensor` the target is standardised by each sensor's own statistics. A sensor or channel that
-        hardly varies, or was hardly measured, takes the network's.
+        With `per: sensor` the target is standardised by each sensor's own statistics. A sensor with fewer than
+        `enough` cells takes the network's mean, and like one that hardly varies the usual sensor's deviation.
+        Further channels are standardised over the network; one that hardly varies has an infinite deviation, so that
+        a model that could not learn from it never hears of it.
         """
         x = torch.cat([_forward(values[..., :1], transform), values[..., 1:]], dim=-1).double()
         seen = observed.double()
-        network = _moments(x, seen, dims=(0, 1))  # each (C,)
-        mean, scale = (part.expand(values.shape[1:]).clone() for part in network)
+        middle, spread = _moments(x, seen, dims=(0, 1))  # each (C,)
+        varies = spread > TINY * middle.abs()
+        silent = torch.full_like(spread, torch.inf)
+        silent[0] = 1.0
+        network = torch.where(varies, spread, silent)
+        mean, scale = (part.expand(values.shape[1:]).clone() for part in (middle, network))
+        unsure: frozenset[str] = frozenset()
         if per == "sensor":
-            count = seen[..., 0].sum(0)
             own_mean, own_scale = _moments(x[..., 0], seen[..., 0], dims=(0,))
-            usable = (count >= MIN_CELLS) & (own_scale > TINY * network[1][0])
-            mean[:, 0] = torch.where(usable, own_mean, mean[:, 0])
+            known = seen[..., 0].sum(0) >= enough
+            usable = known & (own_scale > CONSTANT * (own_scale[known].mean() if known.any() else network[0]))
+            mean[:, 0] = torch.where(known, own_mean, mean[:, 0])
             scale[:, 0] = torch.where(usable, own_scale, own_scale[usable].mean() if usable.any() else scale[:, 0])
-        return cls(transform, nodes.ids, mean.float(), scale.float(), {})
+            unsure = frozenset(name for name, own in zip(nodes.ids, usable.tolist(), strict=True) if not own)
+        return cls(transform, nodes.ids, mean.float(), scale.float(), {}, unsure)
 
     def following(self, previous: Scaler | None) -> Scaler:
-        """This scaler, also knowing the sensors of an earlier one that have left."""
+        """This scaler, with the target's statistics of an earlier one for sensors that are unsure or have left."""
         if previous is None:
             return self
-        known = previous.by_id()
-        return replace(self, others={name: known[name] for name in known if name not in set(self.ids)})
+        known, own = previous.by_id(), self.by_id()
+        current = (self.mean[0], self.scale[0])
+
+        def earlier(name: str) -> tuple[Tensor, Tensor]:
+            mean, scale = (torch.cat([old[:1], now[1:]]) for old, now in zip(known[name], current, strict=True))
+            return mean, scale
+
+        rows = [earlier(name) if name in self.unsure and name in known else own[name] for name in self.ids]
+        return replace(
+            self,
+            mean=torch.stack([mean for mean, _ in rows]),
+            scale=torch.stack([scale for _, scale in rows]),
+            others={name: earlier(name) for name in known if name not in own},
+        )
 
     def by_id(self) -> dict[str, tuple[Tensor, Tensor]]:
         own = {name: (self.mean[row], self.scale[row]) for row, name in enumerate(self.ids)}
@@ -113,11 +136,10 @@ class Scaler:
 
 
 def _moments(x: Tensor, seen: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of the seen cells; 0 and 1 where nothing was seen or nothing varies."""
+    """Mean and standard deviation of the seen cells, 0 where nothing was seen."""
     count = seen.sum(dims).clamp(min=1)
     mean = (x * seen).sum(dims) / count
-    spread = (((x - mean) ** 2 * seen).sum(dims) / count).sqrt()
-    return mean, torch.where(spread > TINY, spread, torch.ones_like(spread)) if x.dim() == 3 else spread
+    return mean, (((x - mean) ** 2 * seen).sum(dims) / count).sqrt()
 
 
 def _forward(values: Tensor, transform: Transform) -> Tensor:
