@@ -38,6 +38,13 @@ class StreamAssets:
     def key(self, *parts: str) -> dg.AssetKey:
         return dg.AssetKey([self.name, *parts])
 
+    def op(self, *parts: str) -> str:
+        """Name of a step; names that hold the separator themselves get a digest, so that no two steps share one."""
+        names = (self.name, *parts)
+        joined = "__".join(names)
+        plain = all("__" not in name and not name.endswith("_") for name in names)
+        return joined if plain else f"{joined}_{digest_of(names)[:8]}"
+
     @cached_property
     def partitions(self) -> dg.TimeWindowPartitionsDefinition:
         """One partition per period, the key being its start; the same keys as the stream's own calendar."""

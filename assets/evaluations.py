@@ -23,7 +23,7 @@ def evaluation_asset(of: StreamAssets, model: ModelConfig) -> dg.AssetsDefinitio
     history = {name: dg.AssetIn(of.key(name), partition_mapping=of.through, metadata=HISTORY) for name in NETWORK}
 
     @dg.multi_asset(
-        name=f"{of.name}__{model.name}__evaluation",
+        name=of.op(model.name, "evaluation"),
         outs=_outs(of, model.name, f"Scores of {model.name} on the test parts of this and all earlier periods."),
         ins={**parts, **history},
         partitions_def=of.partitions,
@@ -49,7 +49,7 @@ def naive_asset(of: StreamAssets) -> dg.AssetsDefinition:
     """`naive/evaluation` and `naive/diagnostics`: last value, a day ago, a week ago, average of the week's hour."""
 
     @dg.multi_asset(
-        name=f"{of.name}__naive__evaluation",
+        name=of.op("naive", "evaluation"),
         outs=_outs(of, "naive", "Scores of the naive forecasts on the test part of this period."),
         ins={
             name: dg.AssetIn(of.key(name), partition_mapping=of.before(and_current=True), metadata=HISTORY)

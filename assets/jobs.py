@@ -5,17 +5,14 @@ from datetime import UTC, datetime
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from assets.common import StreamAssets
 from st_pipeline.streams import Stream
 
 
 def stream_job(stream: Stream) -> UnresolvedAssetJobDefinition:
     """All assets of the stream, one period a run."""
-    of = StreamAssets(stream)
     return dg.define_asset_job(
         f"{stream.name}_period",
         selection=dg.AssetSelection.groups(stream.name),
-        partitions_def=of.partitions,
         description=f"Everything of one period of {stream.name}. In order: a model continues its previous period.",
     )
 

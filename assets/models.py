@@ -48,7 +48,7 @@ def model_asset(of: StreamAssets, model: ModelConfig) -> dg.AssetsDefinition:
     }
 
     @dg.multi_asset(
-        name=f"{of.name}__{model.name}",
+        name=of.op(model.name, "train"),
         outs=outs,
         ins={**periods, **own},
         internal_asset_deps={part: _parents(of, model, part) for part in model.parts},

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import polars as pl
 import pytest
+import yaml
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
@@ -28,6 +35,128 @@ def _one_thread() -> Iterator[None]:
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(1)
     yield
+
+
+@dataclass
+class Workspace:
+    """Stream folders and a home of their own, found through the environment."""
+
+    folder: Path
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
+    @property
+    def streams(self) -> Path:
+        return self.folder / "streams"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "ST_PIPELINE_HOME": str(self.home),
+            "ST_PIPELINE_STREAMS": str(self.streams),
+            "ST_PIPELINE_DATA": str(self.folder / "data"),
+            "ST_PIPELINE_DEVICE": "cpu",
+            "ST_PIPELINE_THREADS": "1",
+        }
+
+    def stream(self, name: str, **changes: Any) -> Path:
+        """Write a stream file: hourly simulated readings of 8 sensors, three weeks, one week a period."""
+        plain = {
+            "name": name,
+            "source": {
+                "format": "simulated",
+                "sensors": 8,
+                "growth": 2,
+                "columns": {"flow": "flow", "speed": "speed", "x": "x_m", "y": "y_m", "distance": "distance_m"},
+            },
+            "timezone": "UTC",
+            "step": "1h",
+            "periods": {"every": "7d", "start": "2024-01-01", "end": "2024-01-22"},
+            "target": "flow",
+            "variables": {"flow": {"minimum": 0, "maximum": 9000}, "speed": {"sentinels": [-1]}},
+            "graph": {"recipe": "distances"},
+            "window": 6,
+            "horizon": 3,
+            "models": [eac_model(), {**eac_model(), "name": "online", "strategy": "online"}],
+        }
+        del plain["models"][1]["prompt_pool"]
+        file = self.streams / name / "stream.yaml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(yaml.safe_dump({**plain, **changes}, sort_keys=False))
+        return file
+
+    def landed_stream(self, name: str, **changes: Any) -> Path:
+        """The same with its raw files in the stream's folder, so that a test can spoil them."""
+        from st_pipeline.simulation import Scenario, write_stream
+
+        scenario = Scenario(start=date(2024, 1, 1), periods=3, days=7, step_minutes=60, sensors=8, growth=2)
+        write_stream(scenario, self.streams / name / "raw")
+        source = {
+            "format": "parquet",
+            "readings": "raw/readings/*.parquet",
+            "sensors": "raw/sensors.csv",
+            "edges": "raw/edges.csv",
+            "columns": {"flow": "flow", "speed": "speed", "x": "x_m", "y": "y_m", "distance": "distance_m"},
+        }
+        return self.stream(name, source=source, **changes)
+
+    def raw(self, name: str, period: str) -> Path:
+        """The raw file of a period of a landed stream."""
+        return self.streams / name / "raw" / "readings" / f"{period}.parquet"
+
+    def poison(self, name: str, period: str) -> bytes:
+        """Make a period's flow negative, which the gate must not let through; returns the file as it was."""
+        file = self.raw(name, period)
+        before = file.read_bytes()
+        pl.read_parquet(file).with_columns(flow=-1 - pl.col("flow")).write_parquet(file)
+        return before
+
+    def command(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run `st-pipeline` in a process of its own."""
+        return subprocess.run(
+            [sys.executable, "-c", "from st_pipeline.cli import main; main()", *arguments],
+            env={**os.environ, **self.environment, **environment},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            cwd=self.folder,
+        )
+
+    def files(self, home: Path | None = None) -> set[str]:
+        """Paths in the lake, relative to it."""
+        lake = (home or self.home) / "lake"
+        return {str(file.relative_to(lake)) for file in lake.rglob("*") if file.is_file()}
+
+
+def eac_model() -> dict[str, Any]:
+    """A model that trains in a moment."""
+    return {
+        "name": "eac",
+        "backbone": "stgnn",
+        "prompt_pool": {"rank": 2},
+        "strategy": "eac",
+        "training": {"epochs": 2},
+    }
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """An empty workspace that this process's environment names."""
+    space = Workspace(tmp_path)
+    space.streams.mkdir()
+    for name, value in space.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return space
+
+
+@pytest.fixture(scope="session")
+def make_workspace() -> type[Workspace]:
+    """`make_workspace(folder)`, for fixtures that outlive a test; the caller passes its `environment` on."""
+    return Workspace
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,207 @@
+"""Keys, partitions, descriptions and IO managers of a stream's assets."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster._core.definitions.partitions.context import partition_loading_context
+
+from assets.common import StreamAssets
+from assets.stream import assets_or_fault, fault_assets, stream_assets
+from resources.lake import LakeIOManager, io_managers
+from st_pipeline.config import StreamConfig
+from st_pipeline.periods import Cadence
+from st_pipeline.streams import Stream, StreamFault
+
+CADENCES = ["year", "half-year", "quarter", "month", "week", "7d", "1d", "3d", "10d", "28d"]
+ZONES = ["UTC", "Australia/Melbourne", "America/Santiago"]  # the last has midnights that do not exist
+
+
+def stream_of(**changes: Any) -> Stream:
+    plain = {
+        "name": "net",
+        "source": {"format": "csv", "readings": "r.csv", "sensors": "s.csv", "edges": "e.csv"},
+        "step": "1h",
+        "periods": {"every": "month", "start": "2024-01-01", "end": "2024-07-01"},
+        "models": [
+            {"name": "eac", "backbone": "stgnn", "prompt_pool": {"rank": 2}, "strategy": "eac"},
+            {"name": "online", "backbone": "stgnn", "strategy": "online"},
+        ],
+    }
+    return Stream(StreamConfig.model_validate({**plain, **changes}), Path("/nowhere/net"))
+
+
+def by_key(stream: Stream) -> dict[str, dg.AssetSpec]:
+    return {"/".join(spec.key.path): spec for made in stream_assets(stream) for spec in made.specs}
+
+
+def test_keys_are_those_of_the_architecture() -> None:
+    network = ["raw_files", "sensors", "raw_readings", "edges", "readings", "node_set", "tensor", "adjacency", "drift"]
+    models = ["eac/backbone", "eac/prompt_pool", "online/backbone"]
+    scores = [f"{name}/{part}" for name in ("eac", "online", "naive") for part in ("evaluation", "diagnostics")]
+    expected = {f"net/{name}" for name in (*network, *models, *scores, "report", "leaderboard")}
+    assert set(by_key(stream_of())) == expected
+
+
+def test_a_source_without_edges_has_no_edges() -> None:
+    plain = stream_of(source={"format": "csv", "readings": "r.csv", "sensors": "s.csv"})
+    assert "net/edges" not in by_key(plain)
+
+
+def test_every_asset_says_what_it_is() -> None:
+    for key, spec in by_key(stream_of(owner="team:roads")).items():
+        assert spec.group_name == "net", key
+        assert list(spec.owners) == ["team:roads"], key
+        assert spec.description and len(spec.description) > 20, key
+        assert spec.kinds, key
+        assert spec.code_version, key
+
+
+def test_every_output_has_an_io_manager_of_ours() -> None:
+    ours = io_managers()
+    assert all(isinstance(manager, LakeIOManager) for manager in ours.values())
+    for made in stream_assets(stream_of()):
+        for name in made.node_def.output_dict:
+            output = made.node_def.output_dict[name]
+            if name in made.keys_by_output_name:
+                assert output.io_manager_key in ours, (made, name)
+
+
+def test_code_version_follows_the_part_of_the_file_an_asset_depends_on() -> None:
+    before = by_key(stream_of())
+    models = [model.model_dump(mode="json", exclude_none=True) for model in stream_of().config.models]
+    models[1]["training"] = {"learning_rate": 0.5}
+    after = by_key(stream_of(models=models))
+    changed = {key for key in before if before[key].code_version != after[key].code_version}
+    assert changed == {"net/online/backbone", "net/report", "net/leaderboard"}
+    assert by_key(stream_of(description="Another text"))["net/tensor"].code_version == before["net/tensor"].code_version
+    moved = by_key(stream_of(graph={"recipe": "gaussian", "threshold": 0.9}))
+    assert {key for key in before if before[key].code_version != moved[key].code_version} == {"net/adjacency"}
+
+
+def test_training_takes_a_place_in_the_pool() -> None:
+    pools = {made.node_def.name: made.op.pool for made in stream_assets(stream_of())}
+    assert {name for name, pool in pools.items() if pool == "gpu"} == {"net__eac__train", "net__online__train"}
+
+
+@pytest.mark.parametrize("zone", ZONES)
+@pytest.mark.parametrize("every", CADENCES)
+@pytest.mark.parametrize("start", ["2024-01-01", "2026-03-04"])
+def test_partitions_are_the_periods(every: str, start: str, zone: str) -> None:
+    """Closed calendars, also when they end in the future, and open-ended ones."""
+    far = Cadence.parse(every).start_of(date.fromisoformat(start), 13)
+    for end in (str(far), None):
+        stream = stream_of(periods={"every": every, "start": start, **({"end": end} if end else {})}, timezone=zone)
+        keys = StreamAssets(stream).partitions.get_partition_keys()
+        wanted = [period.key for period in stream.config.calendar.periods()]
+        assert keys == wanted
+
+
+@pytest.mark.parametrize("zone", ZONES)
+@pytest.mark.parametrize("every", ["1d", "3d", "10d", "28d", "7d", "month"])
+def test_a_new_period_appears_when_its_time_has_passed(every: str, zone: str) -> None:
+    stream = stream_of(periods={"every": every, "start": "2024-03-01"}, timezone=zone)
+    of = StreamAssets(stream)
+    partitions, calendar = of.partitions, stream.config.calendar
+    for index in (0, 3):
+        end = calendar.period(index).end.astimezone(UTC)
+        for moment, count in ((end - timedelta(minutes=5), index), (end + timedelta(minutes=5), index + 1)):
+            with partition_loading_context(effective_dt=moment):
+                keys = partitions.get_partition_keys()
+                assert keys == [period.key for period in calendar.periods(moment)] and len(keys) == count
+                assert partitions.get_num_partitions() == count
+                assert sorted(partitions.subset_with_all_partitions().get_partition_keys()) == keys
+
+
+@pytest.mark.parametrize("every", ["10d", "month"])
+def test_a_period_sees_the_one_before_and_all_before(every: str) -> None:
+    of = StreamAssets(stream_of(periods={"every": every, "start": "2026-01-01"}))
+    keys = of.partitions.get_partition_keys()
+
+    def upstream(mapping: dg.TimeWindowPartitionMapping, key: str) -> list[str]:
+        subset = of.partitions.empty_subset().with_partition_keys([key])
+        found = mapping.get_upstream_mapped_partitions_result_for_partitions(subset, of.partitions, of.partitions)
+        return list(found.partitions_subset.get_partition_keys())
+
+    assert upstream(of.before(), keys[0]) == []
+    assert upstream(of.before(), keys[4]) == [keys[3]]
+    assert upstream(of.before(and_current=True), keys[4]) == keys[3:5]
+    assert upstream(of.through, keys[4]) == keys[:5]
+    assert upstream(of.through, keys[-1]) == keys
+
+
+def test_names_that_dagster_joins_alike_do_not_clash() -> None:
+    """Op names are the parts joined with two underscores; names may hold two underscores themselves."""
+    plain = {"backbone": "stgnn", "strategy": "online"}
+    one = stream_of(models=[{"name": name, **plain} for name in ("b", "b__c", "b__evaluation")])
+    two = stream_of(name="net__b", models=[{"name": "c", **plain}])
+    made = [asset for stream in (one, two) for asset in stream_assets(stream)]
+    definitions = dg.Definitions(assets=made, resources=_resources())
+    assert definitions.resolve_implicit_global_asset_job_def()
+
+
+def _resources() -> dict[str, Any]:
+    from checks.gate import ExpectationGate
+    from resources.compute import ComputeResource
+    from resources.source import SourceResource
+
+    own = {"source": SourceResource(), "compute": ComputeResource(), "gate": ExpectationGate()}
+    return {**io_managers(), **own}
+
+
+def test_faults_have_names_that_dagster_takes_and_that_differ() -> None:
+    names = ["mine", "mine", "b-b", "b_b", "straße", "two words", "x.y"]
+    faults = [StreamFault(name, Path(f"/{i}/{name}/stream.yaml"), f"sentence {i}") for i, name in enumerate(names)]
+    made = fault_assets(faults)
+    assert len({next(iter(asset.keys)) for asset in made}) == len(names)
+    assert all(asset.get_asset_spec().group_name == "broken_streams" for asset in made)
+    texts = [asset.get_asset_spec().description or "" for asset in made]
+    assert all(f"sentence {i}" in text for i, text in enumerate(texts))
+    assert dg.Definitions(assets=made).resolve_asset_graph()
+
+
+def test_what_dagster_refuses_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Cadence, "cron", lambda self, first: "not a cron line")
+    found = assets_or_fault(stream_of())
+    assert isinstance(found, StreamFault) and found.name == "net"
+    assert "\n" not in found.message
+
+
+def test_numbers_in_metadata_are_short() -> None:
+    from assets.common import encoded
+    from st_pipeline.storage import JSON
+
+    output = encoded({"a": 1}, JSON, {"share": 0.123456789, "count": 123456789, "large": 1234567.891})
+    values = {name: value.value for name, value in (output.metadata or {}).items()}
+    assert values == {"share": 0.12346, "count": 123456789, "large": 1234600.0}
+
+
+def test_the_data_version_is_that_of_the_content() -> None:
+    from assets.common import encoded
+    from st_pipeline.storage import JSON
+
+    versions = [encoded({"a": value}, JSON, {"took": took}).data_version for value, took in ((1, 3), (1, 4), (2, 3))]
+    assert versions[0] == versions[1] != versions[2]
+
+
+def test_tables_hold_what_the_ui_can_show() -> None:
+    import polars as pl
+
+    from assets.common import table
+
+    frame = pl.DataFrame({"a": [0.123456789, float("nan"), None], "b": [date(2024, 1, 1)] * 3, "c": [True] * 3})
+    shown = table(frame, rows=2)
+    assert [record.data for record in shown.records] == [
+        {"a": 0.1235, "b": "2024-01-01", "c": True},
+        {"a": None, "b": "2024-01-01", "c": True},
+    ]
+    assert [column.type for column in shown.schema.columns][:2] == ["float64", "string"]
+
+
+def test_clock_of_these_tests() -> None:
+    """The calendars above reach beyond the day on which the tests run."""
+    assert datetime.now(UTC) > datetime(2024, 7, 1, tzinfo=UTC)
