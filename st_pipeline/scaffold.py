@@ -12,7 +12,8 @@ import polars as pl
 from st_pipeline.errors import InputError, closest
 from st_pipeline.periods import Cadence
 from st_pipeline.readers.parts.columns import TimeFormat, is_zoned, time
-from st_pipeline.readers.parts.tables import ROW, CsvOptions, scan, told
+from st_pipeline.readers.parts.csv_table import CsvOptions
+from st_pipeline.readers.parts.tables import ROW, open_table, table_columns
 
 IDS = ("sensor_id", "id", "sensor", "station", "station_id", "site", "node", "detector", "meter")
 TIMES = ("timestamp", "time", "datetime", "date_time", "date", "measured_at")
@@ -137,8 +138,8 @@ def _sample(file: Path) -> pl.DataFrame:
         raise InputError(f"{file}: there is no such file")
     if file.suffix.lower() not in {".csv", ".txt", ".tsv", ".parquet", ".pq", ".gz", ".zst"}:
         raise InputError(f"{file}: expected a .csv or .parquet table")
-    with told(file):
-        return scan(file, CsvOptions()).head(SAMPLE).collect()
+    columns = table_columns(file, CsvOptions())
+    return next(open_table(file, {name: name for name in columns}, set(), CsvOptions())).head(SAMPLE).collect()
 
 
 def _pick(names: Sequence[str], known: Sequence[str], file: Path, what: str) -> str:

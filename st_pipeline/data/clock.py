@@ -77,9 +77,9 @@ def _choose(repeated: pl.DataFrame, rows: pl.DataFrame, config: StreamConfig) ->
 
 
 def step_count(period: Period, step: timedelta) -> int:
-    """Number of steps that begin in the period, by elapsed time (a clock change makes a day of 23 or 25 hours)."""
+    """Number of steps of the period, by elapsed time: a clock change makes a day of 23 or 25 hours."""
     elapsed = period.end.astimezone(UTC) - period.start.astimezone(UTC)
-    return -(-elapsed // step)
+    return (elapsed + step / 2) // step
 
 
 def step_index(period: Period, config: StreamConfig) -> tuple[pl.Expr, pl.Expr]:

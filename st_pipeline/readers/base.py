@@ -51,8 +51,8 @@ class SourceContext:
             raise InputError(
                 f"{where}: {pattern!r} leaves the stream; expected a path relative to it or to ST_PIPELINE_DATA"
             )
-        for root in (self.folder, self.data):
-            files = sorted(path for path in root.glob(pattern) if path.is_file() and not path.name.startswith("."))
+        for root in self.roots:
+            files = _matching(root, pattern, where)
             if strays := [path for path in files if not path.resolve().is_relative_to(root.resolve())]:
                 raise InputError(f"{where}: {strays[0]} links to a file outside {root}; copy the file there instead")
             if files:
@@ -62,9 +62,34 @@ class SourceContext:
             "put it there or set ST_PIPELINE_DATA (or --data) to the folder that holds it"
         )
 
+    @property
+    def roots(self) -> tuple[Path, Path]:
+        """Where raw files are looked up, in this order."""
+        return self.folder, self.data
+
+    def label(self, file: Path) -> str:
+        """The name of a raw file that rows carry: its path below the folder it was found in."""
+        root = next(root for root in self.roots if file.is_relative_to(root))
+        return file.relative_to(root).as_posix()
+
+    def refuse(self, option: str, found: object, expected: str) -> InputError:
+        """The error of an option that the reader cannot use."""
+        return InputError(f"stream {self.config.name!r}: source.{option}: found {found!r}, expected {expected}")
+
     def column(self, name: str) -> str:
         """The file's name of one of our columns."""
         return self.config.source.columns.get(name, name)
+
+
+def _matching(root: Path, pattern: str, where: str) -> list[Path]:
+    """Visible files below a folder, sorted."""
+    if not Path(pattern).parts:
+        raise InputError(f"{where}: {pattern!r} names no file; expected one such as readings.csv or readings/*.parquet")
+    try:
+        return sorted(path for path in root.glob(pattern) if path.is_file() and not path.name.startswith("."))
+    except (ValueError, NotImplementedError, OSError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{where}: {pattern[:80]!r} is no file pattern: {reason}") from None
 
 
 class Reader(ABC):

@@ -6,8 +6,8 @@ from typing import Literal
 
 from st_pipeline.readers.base import SourceContext
 from st_pipeline.readers.parts.columns import TimeFormat
+from st_pipeline.readers.parts.csv_table import NULL_VALUES, CsvOptions
 from st_pipeline.readers.parts.long_table import LongTableReader, TableStyle
-from st_pipeline.readers.parts.tables import NULL_VALUES, CsvOptions
 from st_pipeline.registry import READERS
 
 

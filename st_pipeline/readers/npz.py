@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from datetime import UTC
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from st_pipeline.config import RESERVED
+from st_pipeline.data.clock import step_count
 from st_pipeline.errors import InputError, closest
 from st_pipeline.periods import Period
 from st_pipeline.readers.base import EDGE_SCHEMA, SENSOR_SCHEMA, Reader, SourceContext
@@ -33,6 +33,8 @@ class NpzReader(Reader):
         adjacency: str | None = None,
         steps: int | None = None,
     ) -> None:
+        if steps is not None and steps < 1:
+            raise context.refuse("steps", steps, "at least 1")
         self.context = context
         self.pattern = readings
         self.adjacency = adjacency
@@ -44,9 +46,11 @@ class NpzReader(Reader):
         return self.adjacency is not None
 
     def files(self) -> list[Path]:
-        patterns = [self.pattern, *([self.adjacency] if self.adjacency else [])]
+        patterns = {"readings": self.pattern, **({"adjacency": self.adjacency} if self.adjacency else {})}
         return [
-            file for pattern in patterns for file in self.context.find(pattern.replace("{period}", "*"), "readings")
+            file
+            for field, pattern in patterns.items()
+            for file in self.context.find(pattern.replace("{period}", "*"), field)
         ]
 
     def sensors(self) -> pl.DataFrame:
@@ -65,7 +69,9 @@ class NpzReader(Reader):
         matrix = matrix[: self.steps].astype(np.float64)
         length, count, _ = matrix.shape
         step = self.context.config.step
-        if (room := int((period.end - period.start) / step)) < length:
+        if not matrix.size:
+            raise InputError(f"{file}: {self.array}: found shape {matrix.shape}, expected at least one step and sensor")
+        if (room := step_count(period, step)) < length:
             raise InputError(
                 f"{file}: {length:,} steps of {step} do not fit in period {period.key} ({room:,}); set source.steps"
             )
@@ -76,7 +82,7 @@ class NpzReader(Reader):
                 "sensor_id": np.tile(np.array(column_ids(count), dtype=object), length),
                 "timestamp": times.gather(np.repeat(np.arange(length, dtype=np.uint32), count)),
                 **{name: matrix[:, :, c].ravel() for c, name in enumerate(names)},
-                "file": np.full(length * count, file.name, dtype=object),
+                "file": np.full(length * count, self.context.label(file), dtype=object),
                 "row": np.repeat(np.arange(1, length + 1, dtype=np.uint32), count),
             },
             schema_overrides={"sensor_id": pl.String, "file": pl.String},
@@ -88,6 +94,8 @@ class NpzReader(Reader):
         file, matrix = self._load(self.adjacency, "adjacency", period)
         if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
             raise InputError(f"{file}: {self.array}: found shape {matrix.shape}, expected a square adjacency matrix")
+        if not np.isfinite(matrix).all():
+            raise InputError(f"{file}: {self.array}: found a weight that is no finite number; expected 0 for no edge")
         row, column = np.nonzero(matrix)
         ids = np.array(column_ids(len(matrix)), dtype=object)
         frame = {
@@ -99,19 +107,28 @@ class NpzReader(Reader):
         return pl.DataFrame(frame, schema=EDGE_SCHEMA)
 
     def _load(self, pattern: str, field: str, period: Period) -> tuple[Path, NDArray[np.generic]]:
-        file = self.context.find(pattern.replace("{period}", period.key), field)[0]
+        files = self.context.find(pattern.replace("{period}", period.key), field)
+        if len(files) > 1:
+            raise self.context.refuse(field, pattern, f"one file a period, not {files[0].name} and {files[1].name}")
+        matrix = self._array(files[0])
+        if not np.issubdtype(matrix.dtype, np.number) or np.issubdtype(matrix.dtype, np.complexfloating):
+            raise InputError(f"{files[0]}: {self.array}: found type {matrix.dtype}, expected real numbers")
+        return files[0], matrix
+
+    def _array(self, file: Path) -> NDArray[np.generic]:
         try:
-            with np.load(file, allow_pickle=False) as archive:
+            archive = np.load(file, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise InputError(f"{file}: is a single array; expected an .npz archive with an array {self.array!r}")
+            with archive:
                 if self.array not in archive.files:
                     raise InputError(f"{file}: there is no array {self.array!r}; {closest(self.array, archive.files)}")
-                matrix = archive[self.array]
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"{file}: cannot be read as npz: {str(error).splitlines()[0]}") from None
-        if not np.issubdtype(matrix.dtype, np.number) or np.issubdtype(matrix.dtype, np.complexfloating):
-            raise InputError(f"{file}: {self.array}: found type {matrix.dtype}, expected real numbers")
-        return file, matrix
+                return np.asarray(archive[self.array])
+        except InputError:
+            raise
+        except (Exception, MemoryError) as error:  # zip, deflate, header: any complaint means the same to the user
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise InputError(f"{file}: cannot be read as npz: {reason}") from None
 
 
 def column_ids(count: int) -> list[str]:

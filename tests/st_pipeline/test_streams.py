@@ -86,7 +86,7 @@ def test_every_shipped_stream_loads(folder: Path) -> None:
         ("step: 1h\n", "", "1: step: is missing; expected the time between two readings, e.g. 5min"),
         ("    strategy: retrain\n", "", "13: models.1.strategy: is missing; expected what happens"),
     ],
-)  # fmt: skip
+)
 def test_a_misspelt_or_missing_key_is_told_with_its_line(write: Write, right: str, wrong: str, expected: str) -> None:
     assert right in GOOD
     said = sentence(write(GOOD.replace(right, wrong, 1)))
@@ -127,7 +127,7 @@ def test_a_misspelt_or_missing_key_is_told_with_its_line(write: Write, right: st
         ("name: good", "name: bad", "1: name: found 'bad', expected 'good', the name of its folder"),
         ("name: good", "name: no", "1: name: found 'False'; expected text"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_value_is_told_with_its_line(write: Write, right: str, wrong: str, expected: str) -> None:
     assert right in GOOD
     assert expected in sentence(write(GOOD.replace(right, wrong, 1)))

@@ -11,6 +11,19 @@ import polars as pl
 from st_pipeline.errors import InputError
 
 RAW = "__raw_"  # prefix of the columns that keep what the file said
+EXPECTED_TIME = "a time such as 2024-01-31 13:00"
+OFFSET = r"(?:[Zz]|UTC|GMT|[+-]\d{2}(?::?\d{2})?)"
+ISO = (  # one after the other: what ISO 8601 allows -> what is read
+    (r"^(\d{4}-\d{2}-\d{2})[Tt]", "${1} "),
+    (r"^(\d{4}-\d{2}-\d{2})$", "${1} 00:00:00"),
+    (r"^(\S+ \d{2}:\d{2}:\d{2}),(\d)", "${1}.${2}"),
+    (r"^(\S+ \d{2}:\d{2})(\s*(?:[ZzUG+-].*)?)$", "${1}:00${2}"),
+)
+ISO_OFFSET = (
+    (r"\s*(?:[Zz]|UTC|GMT)$", "+00:00"),
+    (r"\s*([+-]\d{2})$", "${1}:00"),
+    (r"\s*([+-]\d{2}):?(\d{2})$", "${1}:${2}"),
+)
 
 
 @dataclass(frozen=True)
@@ -20,16 +33,25 @@ class TimeFormat:
     pattern: str | None = None
     unit: str | None = None
 
+    def expected(self, *, zoned: bool | None = None) -> str:
+        """What is expected of a cell, for the sentence; `zoned` says how the first cell of a text column is written."""
+        if self.pattern:
+            return f"a time written as source.time_format says, {self.pattern!r}"
+        if self.unit:
+            return f"a number of {self.unit} since 1970 (source.time_unit)"
+        if zoned is None:
+            return f"{EXPECTED_TIME}; set source.time_format or source.time_unit for others"
+        example = "2024-01-31 13:00+01:00, with a UTC offset" if zoned else "2024-01-31 13:00, without a UTC offset"
+        return f"a time such as {example} as in the first row; set source.time_format for others"
+
 
 def text(name: str, dtype: pl.DataType) -> pl.Expr:
     """An identifier as text: numbers keep their digits, a whole float loses its `.0`, blanks are null."""
     column = pl.col(name)
     if dtype.is_float():
-        column = (
-            pl.when(column == column.round(0))
-            .then(column.cast(pl.Int64, strict=False).cast(pl.String))
-            .otherwise(column.cast(pl.String))
-        )
+        column = column.fill_nan(None)
+        whole = pl.when(column == column.round(0)).then(column.cast(pl.Int64, strict=False).cast(pl.String))
+        column = pl.coalesce(whole, column.cast(pl.String))
     stripped = column.cast(pl.String).str.strip_chars()
     return pl.when(stripped == "").then(None).otherwise(stripped).alias(name)
 
@@ -39,10 +61,12 @@ def number(name: str, dtype: pl.DataType, *, decimal_comma: bool = False) -> pl.
     column = pl.col(name)
     if dtype.is_float():
         return column.fill_nan(None).alias(name)
-    if dtype == pl.String:
-        column = column.str.strip_chars()
+    if dtype in (pl.String, pl.Categorical):
+        column = column.cast(pl.String).str.strip_chars()
         if decimal_comma:
             column = column.str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True)
+    elif dtype.is_temporal():
+        column = pl.lit(None, dtype=pl.String)
     return column.cast(pl.Float64, strict=False).fill_nan(None).alias(name)
 
 
@@ -62,15 +86,14 @@ def time(name: str, dtype: pl.DataType, style: TimeFormat, *, zoned: bool = Fals
         scale = {"s": 1000.0, "ms": 1.0, "us": 0.001}[style.unit]
         count = (column.cast(pl.Float64, strict=False) * scale).round(0).cast(pl.Int64, strict=False)
         return count.cast(pl.Datetime("ms")).dt.replace_time_zone("UTC").alias(name)
-    if dtype != pl.String:
+    if dtype not in (pl.String, pl.Categorical):
         return pl.lit(None, dtype=pl.Datetime("ms")).alias(name)
     kind = pl.Datetime("ms", "UTC") if zoned else pl.Datetime("ms")
-    label = column.str.strip_chars()
+    label = column.cast(pl.String).str.strip_chars()
     if style.pattern:
         return label.str.strptime(kind, style.pattern, strict=False).alias(name)
-    label = label.str.replace("T", " ", literal=True).str.replace(r"^(\d{4}-\d{2}-\d{2})$", "${1} 00:00")
-    label = label.str.replace(r"[Zz]$", "+00:00").str.replace(r"([+-]\d{2})(\d{2})$", "${1}:${2}")
-    label = label.str.replace(r"^(\S+ \d{2}:\d{2})([+-]|$)", "${1}:00${2}")
+    for found, written in (*ISO, *(ISO_OFFSET if zoned else ())):
+        label = label.str.replace(found, written)
     return label.str.strptime(kind, "%Y-%m-%d %H:%M:%S%.f" + ("%:z" if zoned else ""), strict=False).alias(name)
 
 
@@ -78,7 +101,7 @@ def is_zoned(label: str | None, style: TimeFormat) -> bool:
     """Whether timestamps written like this one carry a UTC offset."""
     if style.pattern:
         return "%z" in style.pattern
-    return bool(label and re.search(r"\d{2}:\d{2}.*([Zz]|[+-]\d{2}:?\d{2})$", label.strip()))
+    return bool(label and re.search(rf"\d{{2}}:\d{{2}}.*?{OFFSET}$", label.strip()))
 
 
 def refuse_unread(frame: pl.DataFrame, file: Path, kinds: dict[str, str]) -> None:
@@ -92,9 +115,9 @@ def refuse_unread(frame: pl.DataFrame, file: Path, kinds: dict[str, str]) -> Non
         if RAW + name not in frame.columns:
             continue
         raw = pl.col(RAW + name)
-        filled = raw.is_not_null() & (raw.cast(pl.String) != "NaN")
+        filled = raw.is_not_null() & ~raw.cast(pl.String).str.strip_chars().is_in(["", "NaN", "nan", "NAN"])
         bad = frame.filter(pl.col(name).is_null() & filled)
         if len(bad):
             found = str(bad[RAW + name][0])[:60]
             more = f" (and {len(bad) - 1:,} more such rows)" if len(bad) > 1 else ""
-            raise InputError(f"{file}: row {bad['row'][0]}: {name}: found {found!r}, expected {expected}{more}")
+            raise InputError(f"{file}: data row {bad['row'][0]}: {name}: found {found!r}, expected {expected}{more}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -14,9 +14,8 @@ from st_pipeline.errors import InputError
 from st_pipeline.periods import Period
 from st_pipeline.readers.base import EDGE_SCHEMA, SENSOR_SCHEMA, Reader, SourceContext
 from st_pipeline.readers.parts.columns import RAW, TimeFormat, is_zoned, number, refuse_unread, text, time
-from st_pipeline.readers.parts.tables import ROW, CsvOptions, open_table, told
-
-EXPECTED_TIME = "a time such as 2024-01-31 13:00 or 2024-01-31T13:00:00+01:00 (set source.time_format for others)"
+from st_pipeline.readers.parts.csv_table import CsvOptions, is_encoding
+from st_pipeline.readers.parts.tables import ROW, open_table, told
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,7 @@ class LongTableReader(Reader):
         self.context = context
         self.patterns = {"readings": readings, "sensors": sensors, "edges": edges}
         self.style = style
+        self._check_style()
 
     @property
     def has_edges(self) -> bool:  # type: ignore[override]
@@ -54,12 +54,12 @@ class LongTableReader(Reader):
         config = self.context.config
         names = [name for name in config.source.columns if name not in RESERVED] or ["value"]
         frames = [self._readings_of(file, period, names) for file in self._files("readings")]
-        kinds = {frame.schema["timestamp"] for frame in frames if len(frame)}
-        if len(kinds) > 1:
-            raise InputError(
-                f"stream {config.name!r}: some files give times with a UTC offset, some without; write all alike"
-            )
         frames = [frame for frame in frames if len(frame)] or frames[:1]
+        for name in ("timestamp", "received"):
+            if len({frame.schema[name] for frame in frames if name in frame.columns}) > 1:
+                raise InputError(
+                    f"stream {config.name!r}: some files give {name} with a UTC offset, some without; write all alike"
+                )
         return pl.concat(frames, how="diagonal_relaxed")
 
     def sensors(self) -> pl.DataFrame:
@@ -76,52 +76,65 @@ class LongTableReader(Reader):
         columns = {name: self.context.column(name) for name in EDGE_SCHEMA}
         return pl.concat([self._facts(file, columns, EDGE_SCHEMA, {"source", "target"}) for file in files])
 
+    def _check_style(self) -> None:
+        style, refuse = self.style, self.context.refuse
+        if len(style.csv.delimiter.encode()) != 1 or style.csv.delimiter in '"\r\n':
+            hint = "one character such as ',' or ';', or \"\\t\" in double quotes for a tab"
+            raise refuse("delimiter", style.csv.delimiter, hint)
+        if not is_encoding(style.csv.encoding):
+            raise refuse("encoding", style.csv.encoding, "one such as utf-8 or latin-1")
+        if style.time.pattern is not None and "%" not in style.time.pattern:
+            raise refuse("time_format", style.time.pattern, "one such as '%d.%m.%Y %H:%M'")
+        if style.time.pattern is not None and style.time.unit is not None:
+            raise refuse("time_format", style.time.pattern, "either a time_format or a time_unit, not both")
+
     def _files(self, field: str) -> list[Path]:
         pattern = self.patterns[field]
-        return self.context.find(pattern, field) if pattern else []
+        return [] if pattern is None else self.context.find(pattern, field)
 
     def _readings_of(self, file: Path, period: Period, names: list[str]) -> pl.DataFrame:
         """Rows of one file that belong to the period by their label."""
         columns = {name: self.context.column(name) for name in (*READING_COLUMNS, *names)}
-        lazy = open_table(file, columns, {"received"}, self.style.csv)
-        with told(file):
-            schema = lazy.collect_schema()
-            read = [text("sensor_id", schema["sensor_id"]), self._time(lazy, "timestamp", schema)]
-            if "received" in schema:
-                read.append(self._time(lazy, "received", schema))
-            read += [number(name, schema[name], decimal_comma=self.style.decimal_comma) for name in names]
-            raw = [pl.col(name).alias(RAW + name) for name in ("timestamp", *names) if not schema[name].is_float()]
-            rows = lazy.with_columns(raw).with_columns(read)
-            kind = rows.collect_schema()["timestamp"]
-            frame = rows.filter(self._inside(kind, period) | pl.col("timestamp").is_null()).collect()
-        expected = {"timestamp": EXPECTED_TIME} | dict.fromkeys(names, "a number")
-        refuse_unread(frame, file, expected)
+        parts = []
+        with told(file, self.style.csv):
+            zoned: dict[str, bool] = {}
+            for part in open_table(file, columns, {"received"}, self.style.csv):
+                parts.append(self._part(part, period, names, zoned))
+        frame = pl.concat(parts)
+        times = {name: self.style.time.expected(zoned=zoned.get(name)) for name in ("timestamp", "received")}
+        refuse_unread(frame, file, times | dict.fromkeys(names, "a number"))
         if len(blank := frame.filter(pl.col("timestamp").is_null())):
-            raise InputError(f"{file}: row {blank[ROW][0]}: timestamp: found nothing, expected {EXPECTED_TIME}")
-        return frame.select(
-            "sensor_id",
-            "timestamp",
-            *(["received"] if "received" in frame.columns else []),
-            *names,
-            pl.lit(file.name).alias("file"),
-            ROW,
-        )
+            raise InputError(
+                f"{file}: data row {blank[ROW][0]}: timestamp: found nothing, expected {times['timestamp']}"
+            )
+        read = [name for name in ("sensor_id", "timestamp", "received", *names) if name in frame.columns]
+        return frame.select(*read, pl.lit(self.context.label(file)).alias("file"), ROW)
 
-    def _time(self, lazy: pl.LazyFrame, name: str, schema: Mapping[str, pl.DataType]) -> pl.Expr:
-        zoned = False
-        if schema[name] == pl.String:
-            first = lazy.select(name).drop_nulls().head(1).collect()
-            zoned = is_zoned(first[name][0] if len(first) else None, self.style.time)
-        return time(name, schema[name], self.style.time, zoned=zoned)
+    def _part(self, part: pl.LazyFrame, period: Period, names: list[str], zoned: dict[str, bool]) -> pl.DataFrame:
+        """Rows of one part of a file, as read and as the file had them; `zoned` is filled with how text is written."""
+        schema = part.collect_schema()
+        times = [name for name in ("timestamp", "received") if name in schema]
+        for name in times:
+            if schema[name] in (pl.String, pl.Categorical) and name not in zoned:
+                first = part.select(pl.col(name).cast(pl.String)).drop_nulls().head(1).collect()
+                zoned[name] = is_zoned(first[name][0] if len(first) else None, self.style.time)
+        raw = [pl.col(name).alias(RAW + name) for name in (*times, *names) if not schema[name].is_float()]
+        read = [time(name, schema[name], self.style.time, zoned=zoned.get(name, False)) for name in times]
+        timed = part.with_columns(raw).with_columns(read)
+        kind = timed.collect_schema()["timestamp"]
+        inside = timed.filter(self._inside(kind, period) | pl.col("timestamp").is_null())
+        numbers = [number(name, schema[name], decimal_comma=self.style.decimal_comma) for name in names]
+        return inside.with_columns(text("sensor_id", schema["sensor_id"]), *numbers).collect()
 
     def _inside(self, kind: pl.DataType, period: Period) -> pl.Expr:
         """Labels whose interval begins in the period; a wall-clock label is compared with the wall clock."""
         shift = self.context.config.step if self.context.config.source.interval == "end" else timedelta(0)
-        bounds: list[datetime] = [period.start, period.end]
-        if not getattr(kind, "time_zone", None):
-            bounds = [moment.replace(tzinfo=None) for moment in bounds]
         label = pl.col("timestamp") - shift
-        return (label >= bounds[0]) & (label < bounds[1])
+        start, end = (
+            moment.astimezone(UTC) if getattr(kind, "time_zone", None) else moment.replace(tzinfo=None)
+            for moment in (period.start, period.end)
+        )
+        return (label >= start) & (label < end)
 
     def _facts(
         self,
@@ -132,25 +145,34 @@ class LongTableReader(Reader):
     ) -> pl.DataFrame:
         """A small table of facts: ids as text, numbers, dates; columns the file lacks are null."""
         mapped = {name for name in schema if name in self.context.config.source.columns}
-        lazy = open_table(file, columns, set(schema) - needed - mapped, self.style.csv)
-        with told(file):
-            found = lazy.collect_schema()
-            read = []
-            for name, dtype in found.items():
-                kind = schema.get(name)
-                if kind == pl.String:
-                    read.append(text(name, dtype))
-                elif kind == pl.Float64:
-                    read.append(number(name, dtype, decimal_comma=self.style.decimal_comma).cast(pl.Float64))
-                elif kind == pl.Date:
-                    read.append(time(name, dtype, TimeFormat()).cast(pl.Date))
-            raw = [pl.col(name).alias(RAW + name) for name in found.names() if name != ROW]
-            frame = lazy.with_columns(raw).with_columns(read).collect()
+        with told(file, self.style.csv):
+            optional = set(schema) - needed - mapped
+            frame = pl.concat(
+                [self._fact(part, schema) for part in open_table(file, columns, optional, self.style.csv)]
+            )
         dates = {name: "a date such as 2024-01-31" for name, kind in schema.items() if kind == pl.Date}
-        refuse_unread(frame, file, {name: "a number" for name, kind in schema.items() if kind == pl.Float64} | dates)
-        absent = [pl.lit(None, dtype=kind).alias(name) for name, kind in schema.items() if name not in frame.columns]
-        frame = frame.with_columns(absent)
+        numbers = [name for name, kind in schema.items() if kind == pl.Float64 and name in frame.columns]
+        refuse_unread(frame, file, dict.fromkeys(numbers, "a number") | dates)
+        for name in numbers:
+            if len(endless := frame.filter(pl.col(name).is_infinite())):
+                row, found = endless[ROW][0], endless[name][0]
+                raise InputError(f"{file}: data row {row}: {name}: found {found}, expected a finite number")
         for name in needed:
             if len(blank := frame.filter(pl.col(name).is_null())):
-                raise InputError(f"{file}: row {blank[ROW][0]}: {name}: found nothing, expected an id")
-        return frame.select(list(schema))
+                raise InputError(f"{file}: data row {blank[ROW][0]}: {name}: found nothing, expected an id")
+        absent = [pl.lit(None, dtype=kind).alias(name) for name, kind in schema.items() if name not in frame.columns]
+        return frame.with_columns(absent).select(list(schema))
+
+    def _fact(self, part: pl.LazyFrame, schema: Mapping[str, pl.DataType | type[pl.DataType]]) -> pl.DataFrame:
+        """One part of a table of facts, as read and as the file had it."""
+        read = []
+        for name, dtype in (found := part.collect_schema()).items():
+            kind = schema.get(name)
+            if kind == pl.String:
+                read.append(text(name, dtype))
+            elif kind == pl.Float64:
+                read.append(number(name, dtype, decimal_comma=self.style.decimal_comma).cast(pl.Float64))
+            elif kind == pl.Date:
+                read.append(time(name, dtype, TimeFormat()).cast(pl.Date))
+        raw = [pl.col(name).alias(RAW + name) for name in found.names() if name != ROW]
+        return part.with_columns(raw).with_columns(read).collect()
