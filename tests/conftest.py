@@ -19,7 +19,8 @@ from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from st_pipeline.config import StreamConfig
-    from st_pipeline.training.learner import PeriodData
+    from st_pipeline.training.compute import Compute
+    from st_pipeline.training.learner import Learner, PeriodData
     from st_pipeline.types import Graph, SeriesShape, Window
 
 settings.register_profile("plain", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
@@ -255,3 +256,30 @@ def make_history() -> Callable[..., dict[str, PeriodData]]:
         return history
 
     return make
+
+
+@pytest.fixture(scope="session")
+def make_learner(make_stream: Callable[..., StreamConfig]) -> Callable[..., Learner]:
+    """`make_learner(strategy, stream={...}, **model)`: a small prompted network that trains for two epochs."""
+    from st_pipeline.training.learner import Learner
+
+    def make(strategy: Any = "online", *, stream: dict[str, Any] | None = None, **model: Any) -> Learner:
+        plain = {
+            "name": "model",
+            "backbone": {"name": "stgnn", "hidden": 8},
+            "prompt_pool": {"rank": 2},
+            "strategy": strategy,
+            "training": {"epochs": 2, "batch": 64},
+        }
+        config = make_stream(models=[{**plain, **model}], **(stream or {}))
+        return Learner(config, config.models[0])
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def compute() -> Compute:
+    """The CPU with one thread."""
+    from st_pipeline.training.compute import Compute
+
+    return Compute(device="cpu", threads=1)

@@ -37,12 +37,12 @@ def summary(scores: pl.DataFrame, horizon: int) -> pl.DataFrame:
     rows = []
     for (model, protocol), own in diagonal.group_by("model", "protocol", maintain_order=True):
         errors = _by_period(own, *wanted["mae"])
-        base = [weekly[key] for key in errors if key in weekly]
         matrix = PeriodMatrix.of(scores.filter(pl.col("model") == model))
         row: dict[str, Any] = {"model": model, "protocol": protocol, "periods": len(errors)}
         row |= {name: _mean(_by_period(own, *key).values()) for name, key in wanted.items()}
-        comparable = _mean([errors[key] for key in errors if key in weekly])
-        row["skill"] = 100 * (1 - comparable / _mean(base)) if base and comparable is not None else None  # type: ignore[operator]
+        shared = [(errors[key], weekly[key]) for key in errors if key in weekly]
+        own_error, base = (sum(column) for column in zip(*shared, strict=True)) if shared else (0.0, 0.0)
+        row["skill"] = 100 * (1 - own_error / base) if base else None
         rows.append({**row, "forgetting": matrix.forgetting, "backward_transfer": matrix.backward_transfer})
     schema = {"model": pl.String, "protocol": pl.String, "periods": pl.Int64} | dict.fromkeys(
         [*wanted, "skill", "forgetting", "backward_transfer"], pl.Float64

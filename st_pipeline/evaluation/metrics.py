@@ -97,9 +97,9 @@ class Tally:
 def _sums(forecast: Tensor, truth: Tensor, mask: Tensor) -> list[Tensor]:
     """The fields of `Sums` for one batch, each (H, N), in double precision."""
     weight = mask.double()
-    y = truth.double() * weight
-    error = (forecast.double() - truth.double()) * weight
-    nonzero = weight * (truth != 0)
-    relative = torch.where(nonzero > 0, error.abs() / truth.double().abs(), 0.0)
+    y = torch.where(mask, truth.double(), 0.0)
+    error = torch.where(mask, forecast.double() - y, 0.0)
+    nonzero = weight * (y != 0)
+    relative = torch.where(nonzero > 0, error.abs() / y.abs(), 0.0)
     cells = [weight, error.abs(), error**2, relative, nonzero, y, y.abs(), y**2]
     return [cell.sum(0) for cell in cells]

@@ -19,8 +19,8 @@ class NaiveForecasts:
     """Forecasts of one period's test windows without learning.
 
     A forecast uses observed values before the window's end and averages of the training part, nothing else; where
-    its own value is missing it falls back, in this order: a week ago, a day ago, the last value, the sensor's
-    average, the network's average.
+    its own value is missing it falls back, in this order: a week ago, two weeks ago, a day ago, the last value, the
+    sensor's average, the network's average. A season is gone back as often as it takes to be known at the forecast.
     """
 
     def __init__(self, arrays: PeriodArrays, steps_per_day: int) -> None:

@@ -34,10 +34,8 @@ class PeriodMatrix:
     @property
     def forgetting(self) -> float | None:
         """Mean over earlier periods of the last error minus the best there was (Chaudhry et al. 2018, for errors)."""
-        last = self.errors[-1, :-1]
-        with np.errstate(all="ignore"):
-            best = np.array([_least(self.errors[j:, j]) for j in range(len(self.periods) - 1)])
-        return _mean(last - best) if len(last) else None
+        best = np.array([_least(self.errors[j:, j]) for j in range(len(self.periods))])
+        return _mean((self._last - best)[:-1])
 
     @property
     def backward_transfer(self) -> float | None:
@@ -45,8 +43,12 @@ class PeriodMatrix:
 
         (Lopez-Paz and Ranzato 2017, for errors: negative is improvement, positive is forgetting.)
         """
-        diagonal = np.diag(self.errors)[:-1]
-        return _mean(self.errors[-1, :-1] - diagonal) if len(diagonal) else None
+        return _mean((self._last - np.diag(self.errors))[:-1])
+
+    @property
+    def _last(self) -> NDArray[np.float64]:
+        """(P,) errors of the newest model."""
+        return self.errors[-1] if len(self.errors) else np.empty(0)
 
 
 def _least(column: NDArray[np.float64]) -> float:

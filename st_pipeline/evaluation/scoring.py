@@ -21,6 +21,7 @@ from st_pipeline.training.checkpoint import Checkpoint
 from st_pipeline.training.compute import Compute
 from st_pipeline.training.fit import forecasts
 from st_pipeline.training.learner import BACKBONE, Learner, PeriodData, Trained
+from st_pipeline.training.reproducibility import derive_seed, seeded
 from st_pipeline.types import Graph, NodeSet
 
 SCHEMA = {
@@ -35,8 +36,8 @@ SCHEMA = {
     "horizon": pl.String,
     "value": pl.Float64,
 }
-TRACE_STEPS = 7  # days of the test part that a trace shows
-MIN_CELLS = 24  # a sensor with fewer scored cells is not shown as best, median or worst
+TRACE_DAYS = 7  # of the test part, that a trace shows
+SHOWN = 0.5  # a sensor with less than this share of the best measured sensor's cells in those days is not shown
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,8 @@ def score_rows(tally: Tally, nodes: NodeSet, names: Mapping[str, Any]) -> pl.Dat
 def _prepared(learner: Learner, trained: Trained, data: PeriodData, device: torch.device) -> tuple[Part, Graph, Any]:
     """The test part, the graph and the model for the node set of a period."""
     forecaster = copy.deepcopy(trained.forecaster)
-    forecaster.expand(data.nodes)
+    with seeded(derive_seed(learner.model.seed, learner.stream.name, learner.model.name, data.period.key)):
+        forecaster.expand(data.nodes)  # a sensor the model has not met, or has forgotten, gets rows as a new one does
     part = learner.arrays(data, device).part("test", trained.scaler)
     return part, data.graph.to(device), forecaster.to(device)
 
@@ -123,7 +125,7 @@ def _counts(parts: Mapping[str, Checkpoint]) -> dict[str, Any]:
 
 def _latest(part: Part, stream: StreamConfig) -> Part:
     """The last windows of a part, as many as a trace shows."""
-    starts = part.starts[-TRACE_STEPS * stream.steps_per_day :]
+    starts = part.starts[-TRACE_DAYS * stream.steps_per_day :]
     return Part(part.windows, starts, part.truth, part.scored, part.scaler, part.raw_target)
 
 
@@ -137,8 +139,8 @@ def _diagnostics(
         {"sensor_id": name, "mae": _number(mae[row]), "wape": _number(wape[row]), "cells": int(cells[row])}
         for row, name in enumerate(data.nodes.ids)
     ]
-    chosen = _exemplars(np.where(cells >= MIN_CELLS, wape, np.nan))
     forecast, truth, scored = (torch.cat(part) for part in zip(*batches, strict=True))
+    chosen = _exemplars(wape, shown=scored[:, 0].sum(0).cpu().numpy())
     first = int(part.starts[-len(forecast)]) + part.windows.window
     steps = part.windows.horizon
     traces = []
@@ -156,9 +158,13 @@ def _diagnostics(
     return {"period": data.period.key, "horizon": steps, "sensors": sensors, "traces": traces}
 
 
-def _exemplars(errors: NDArray[np.float64]) -> dict[str, int]:
-    """Rows of the best, median and worst sensor by relative error; fewer where there are fewer sensors."""
-    order = [int(row) for row in np.argsort(errors, kind="stable") if not np.isnan(errors[row])]
+def _exemplars(errors: NDArray[np.float64], *, shown: NDArray[np.int64]) -> dict[str, int]:
+    """Rows of the best, median and worst sensor by relative error, among those with enough of the shown cells.
+
+    Fewer where there are fewer sensors.
+    """
+    eligible = ~np.isnan(errors) & (shown > 0) & (shown >= SHOWN * shown.max(initial=0))
+    order = [int(row) for row in np.argsort(errors, kind="stable") if eligible[row]]
     if not order:
         return {}
     picks = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
@@ -166,5 +172,5 @@ def _exemplars(errors: NDArray[np.float64]) -> dict[str, int]:
 
 
 def _number(value: float) -> float | None:
-    """A float JSON can hold, to four significant decimals."""
+    """A float JSON can hold, to six significant digits."""
     return None if not np.isfinite(value) else float(f"{float(value):.6g}")

@@ -93,7 +93,12 @@ def horizon_plot(scores: pl.DataFrame) -> Figure:
     last = axes.get_xlim()[1]
     ends.sort()
     for place, (_, name, colour) in zip(_apart([value for value, _, _ in ends], axes), ends, strict=True):
-        where: dict[str, Any] = {"xytext": (6, 0), "textcoords": "offset points", "va": "center", "annotation_clip": False}
+        where: dict[str, Any] = {
+            "xytext": (6, 0),
+            "textcoords": "offset points",
+            "va": "center",
+            "annotation_clip": False,
+        }
         axes.annotate(name, (last, place), fontsize=7, color=colour, **where)
     return figure
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -53,6 +54,8 @@ class Compute:
             raise InputError(f"fallback is {self.fallback!r}; expected fail or cpu (ST_PIPELINE_FALLBACK)")
         if self.threads < 1:
             raise InputError(f"threads is {self.threads}; expected at least 1 (ST_PIPELINE_THREADS)")
+        if self.memory_gib is not None and not 0 < self.memory_gib < math.inf:
+            raise InputError(f"memory_gib is {self.memory_gib}; expected a number above 0 (ST_PIPELINE_MEMORY_GIB)")
 
     @classmethod
     def from_environment(cls) -> Compute:
@@ -68,7 +71,8 @@ class Compute:
                 try:
                     given[name] = kind(text)
                 except ValueError:
-                    raise InputError(f"{variable} is {text!r}; expected a number") from None
+                    expected = "a whole number" if kind is int else "a number"
+                    raise InputError(f"{variable} is {text!r}; expected {expected}") from None
         return cls(**given)  # type: ignore[arg-type]
 
     @contextmanager
@@ -81,7 +85,7 @@ class Compute:
         notes: list[str] = []
         usage = Usage(self._choose(needed, purpose, notes), notes=notes)
         threads = torch.get_num_threads()
-        deterministic = torch.are_deterministic_algorithms_enabled()
+        deterministic = torch.get_deterministic_debug_mode()
         torch.set_num_threads(self.threads)
         if self.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -89,14 +93,16 @@ class Compute:
         _reset_peak(usage.device)
         try:
             yield usage
-        except torch.cuda.OutOfMemoryError:
+        except (MemoryError, RuntimeError) as error:
+            if not _out_of_memory(error):
+                raise
             raise InputError(
                 f"{purpose}: {usage.device} ran out of memory; lower training.batch or use a larger device"
             ) from None
         finally:
             usage.peak_bytes = _peak(usage.device)
             torch.set_num_threads(threads)
-            torch.use_deterministic_algorithms(deterministic)
+            torch.set_deterministic_debug_mode(deterministic)
 
     def _choose(self, needed: int, purpose: str, notes: list[str]) -> torch.device:
         wanted = self.device
@@ -128,6 +134,10 @@ class Compute:
                 "free some, lower training.batch, or raise ST_PIPELINE_MEMORY_GIB"
             )
         return None
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _reset_peak(device: torch.device) -> None:

@@ -62,17 +62,22 @@ class FitResult:
     seconds: float
 
 
-def make_criterion(part: Part, settings: Settings) -> Criterion:
-    """Error of a batch; a cell counts by its sensor's deviation, so that the loss is in the unit of the readings."""
+def make_criterion(part: Part, settings: Settings, nodes: Tensor | None = None) -> Criterion:
+    """Error of a batch; a cell counts by its sensor's deviation, so that the loss is in the unit of the readings.
+
+    Args:
+        nodes: (N,) bool, the nodes whose targets count; all of them if left out.
+    """
     scale = torch.ones_like(part.scaler.scale[:, 0]) if part.raw_target else part.scaler.scale[:, 0]
     weight = scale / scale.mean() if settings.loss == "mae" else torch.ones_like(scale)
 
     def criterion(forecast: Tensor, target: Target) -> Tensor:
-        error = forecast - target.values
+        counted = target.observed if settings.masked_loss else torch.ones_like(target.observed)
+        if nodes is not None:
+            counted = counted & nodes
+        error = torch.where(counted, forecast - target.values, 0.0)
         error = (error.abs() if settings.loss == "mae" else error**2) * weight
-        if not settings.masked_loss:
-            return error.mean()
-        return (error * target.observed).sum() / target.observed.sum().clamp(min=1)
+        return error.sum() / counted.sum().clamp(min=1)
 
     return criterion
 
@@ -99,7 +104,7 @@ def fit(
     optimiser = torch.optim.AdamW(
         parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True, capturable=on_cuda
     )
-    criterion = make_criterion(train, settings)
+    criterion = make_criterion(train, settings, selection.nodes)
     starts = (train.starts if selection.windows is None else train.starts[selection.windows])[:: settings.stride]
     history: list[Epoch] = []
     best, best_error, best_state = 0, math.inf, _snapshot(parameters)
@@ -111,8 +116,6 @@ def fit(
         losses = []
         for batch in order.split(settings.batch):
             window, target = train.windows.gather(batch)
-            if selection.nodes is not None:
-                target = Target(target.values, target.observed & selection.nodes)
             optimiser.zero_grad(set_to_none=True)
             loss = forecaster.training_loss(window, target, graph, criterion) + strategy.penalty(forecaster)
             loss.backward()
@@ -142,13 +145,17 @@ def validation_error(forecaster: Forecaster, part: Part, graph: Graph, settings:
         errors = []
         for forecast, truth, scored in forecasts(forecaster, part, graph, batch=settings.batch):
             mask = scored & (truth != 0)
-            errors.append(((forecast - truth).abs() * mask).sum() / mask.sum().clamp(min=1))
+            errors.append(_absolute(forecast, truth, mask).sum() / mask.sum().clamp(min=1))
         return round(float(torch.stack(errors).mean()), 4)
     total = count = torch.zeros((), dtype=torch.float64)
     for forecast, truth, scored in forecasts(forecaster, part, graph):
-        total = total + ((forecast - truth).abs() * scored).sum(dtype=torch.float64).cpu()
+        total = total + _absolute(forecast, truth, scored).sum(dtype=torch.float64).cpu()
         count = count + scored.sum().cpu()
     return float(total / count.clamp(min=1))
+
+
+def _absolute(forecast: Tensor, truth: Tensor, counted: Tensor) -> Tensor:
+    return torch.where(counted, (forecast - truth).abs(), 0.0)
 
 
 def forecasts(
@@ -157,11 +164,12 @@ def forecasts(
     """Forecast, truth and scored cells (B, H, N) in the unit of the readings, of all windows of a part in order."""
     size = batch or max(1, EVALUATION_CELLS // (part.windows.span * part.truth.shape[1] * 64))
     ahead = torch.arange(part.windows.window, part.windows.span, device=part.starts.device)
-    with evaluating(forecaster):
-        for chunk in part.starts.split(size):
-            window, _ = part.windows.gather(chunk)
-            future = chunk[:, None] + ahead
-            yield part.restore(forecaster(window, graph)), part.truth[future], part.scored[future]
+    for chunk in part.starts.split(size):
+        window, _ = part.windows.gather(chunk)
+        future = chunk[:, None] + ahead
+        with evaluating(forecaster):
+            forecast = part.restore(forecaster(window, graph))
+        yield forecast, part.truth[future], part.scored[future]
 
 
 @contextmanager
@@ -180,7 +188,7 @@ def _set_rate(optimiser: torch.optim.Optimizer, settings: Settings, epoch: int) 
     """Constant, or a half cosine that ends at a hundredth of the learning rate in the last epoch."""
     if settings.decay != "cosine":
         return
-    share = 0.5 * (1 + math.cos(math.pi * epoch / settings.epochs))
+    share = 0.5 * (1 + math.cos(math.pi * epoch / max(1, settings.epochs - 1)))
     for group in optimiser.param_groups:
         group["lr"] = settings.learning_rate * (0.01 + 0.99 * share)
 

@@ -120,18 +120,21 @@ class Learner:
             data_digest: digest of what that period's data are now, or None to leave that unchecked.
 
         Raises:
-            InputError: another configuration, another period, or trained on data that have changed since.
+            InputError: a part is missing, of another configuration, another period or another training, or was
+                trained on data that have changed since.
         """
         name = f"{self.stream.name}/{self.model.name}"
-        for part, checkpoint in previous.items():
-            facts = checkpoint.facts
-            if facts["configuration"] != self.digest:
+        for part in self.model.parts:
+            facts = previous[part].facts if part in previous else {}
+            if not facts:
+                problem = "is missing"
+            elif facts["configuration"] != self.digest:
                 problem = "was trained with another configuration"
             elif facts["period"] != expected_period:
                 problem = f"is of period {facts['period']}"
             elif data_digest is not None and facts["data"] != data_digest:
                 problem = "was trained on data that have changed since"
-            elif facts["sibling"] != next(iter(previous.values())).facts["sibling"]:
+            elif facts["sibling"] != previous[BACKBONE].facts["sibling"]:
                 problem = "is from another training than its backbone"
             else:
                 continue
@@ -177,7 +180,7 @@ class Learner:
             scaler = arrays.fit_scaler(self.model.scaling).following(old.scaler.to(usage.device) if old else None)
             validation = arrays.part("validation", scaler)
             trained = Trained(forecaster, strategy, scaler, validation=validation)
-            if selection.train and any(parameter.requires_grad for parameter in forecaster.parameters()):
+            if selection.train and count_parameters(forecaster, trainable=True):
                 trained.result = self._fit(trained, arrays, data.graph.to(usage.device), selection, generator, progress)
                 strategy.consolidate(forecaster, data.period)
         return trained
@@ -192,6 +195,8 @@ class Learner:
         progress: Progress | None,
     ) -> FitResult:
         assert trained.validation is not None
+        for name in ("train", "validation"):
+            arrays.require_targets(name)
         return fit(
             trained.forecaster,
             train=arrays.part("train", trained.scaler),

@@ -46,9 +46,10 @@ def update(
     """
     learner = Learner(config, model)
     data = period_data(config, key, network)
-    if previous:
-        before = config.calendar.periods()[data.period.index - 1].key
-        learner.verify(previous, expected_period=before, data_digest=period_data(config, before, network).digest)
+    if data.period.index:
+        before = config.calendar.period(data.period.index - 1).key
+        digest = period_data(config, before, network).digest
+        learner.verify(previous or {}, expected_period=before, data_digest=digest)
 
     def told(epoch: Epoch) -> None:
         text = f"epoch {epoch.index}: loss {epoch.loss:.4g}, validation {epoch.validation:.4g}, {epoch.seconds:.2f} s"
