@@ -9,6 +9,7 @@ import dagster as dg
 import duckdb
 
 from resources.lake import lake
+from st_pipeline.errors import InputError
 
 
 class DuckDBResource(dg.ConfigurableResource):
@@ -47,7 +48,11 @@ def create_views(connection: duckdb.DuckDBPyConnection) -> list[str]:
 
 
 def _view(connection: duckdb.DuckDBPyConnection, stream: str, name: str, select: str) -> str:
-    connection.execute(f'CREATE OR REPLACE VIEW "{stream}"."{name}" AS {select}')
+    try:
+        connection.execute(f'CREATE OR REPLACE VIEW "{stream}"."{name}" AS {select}')
+    except duckdb.Error as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{stream}/{name}: a Parquet file of the lake cannot be read: {reason}") from None
     return f"{stream}.{name}"
 
 

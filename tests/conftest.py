@@ -109,9 +109,15 @@ class Workspace:
 
     def poison(self, name: str, period: str) -> bytes:
         """Make a period's flow negative, which the gate must not let through; returns the file as it was."""
+        return self.change(name, period, -1 - pl.col("flow"))
+
+    def change(self, name: str, period: str, flow: pl.Expr) -> bytes:
+        """Give a period's rows another flow; late rows of earlier periods in its file stay. Returns the file before."""
         file = self.raw(name, period)
         before = file.read_bytes()
-        pl.read_parquet(file).with_columns(flow=-1 - pl.col("flow")).write_parquet(file)
+        table = pl.read_parquet(file)
+        own = pl.col("timestamp") >= pl.lit(period).str.to_datetime().cast(table.schema["timestamp"])
+        table.with_columns(flow=pl.when(own).then(flow).otherwise("flow")).write_parquet(file)
         return before
 
     def command(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

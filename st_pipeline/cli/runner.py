@@ -19,7 +19,7 @@ from st_pipeline.storage import FRAME, digest
 from st_pipeline.streams import Stream
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-DATA = ("raw_readings", "edges", "readings", "node_set", "tensor", "adjacency", "drift")
+LANDED = ("raw_readings", "edges")
 FINAL = "leaderboard"
 
 
@@ -95,7 +95,7 @@ class Runner:
         self._materialise(self._stale_sources(), None, told)
         chosen = self._in_scope(wanted)
         for period in wanted.periods:
-            for stage in (self._data_keys(), self._result_keys()):
+            for stage in self._stages():
                 keys = [key for key in stage if key in chosen]
                 self._materialise(self._stale(keys, period), period, told)
         if not wanted.models:
@@ -106,19 +106,19 @@ class Runner:
     def _key(self, *parts: str) -> dg.AssetKey:
         return dg.AssetKey([self.stream.name, *parts])
 
-    def _data_keys(self) -> list[dg.AssetKey]:
-        return [key for key in self.keys if len(key.path) == 2 and key.path[1] in DATA]
-
-    def _result_keys(self) -> list[dg.AssetKey]:
-        return [key for key in self.keys if len(key.path) == 3 or key.path[1] == "report"]
+    def _stages(self) -> tuple[list[dg.AssetKey], ...]:
+        """A run of its own for each: where one gives the bytes of before, the next has nothing to do."""
+        periodic = [key for key in self.keys if self.graph.get(key).is_partitioned]
+        landed = [key for key in periodic if key.path[1] in LANDED]
+        results = [key for key in periodic if len(key.path) == 3 or key.path[1] == "report"]
+        return landed, [key for key in periodic if key not in {*landed, *results}], results
 
     def _in_scope(self, wanted: Scope) -> set[dg.AssetKey]:
-        """All assets, or the data and the named models."""
+        """All assets; or the data, the named models and the naive forecasts that they are compared with."""
         if not wanted.models:
             return set(self.keys)
-        return {
-            key for key in self.keys if (len(key.path) == 2 and key.path[1] != "report") or key.path[1] in wanted.models
-        }
+        models = {"naive", *wanted.models}
+        return {key for key in self.keys if (len(key.path) == 2 and key.path[1] != "report") or key.path[1] in models}
 
     def _stale_sources(self) -> list[dg.AssetKey]:
         """`raw_files` if the files' content is not what was recorded, and `sensors` if it is stale or follows."""
@@ -195,14 +195,13 @@ class Runner:
             partition_key=period, asset_selection=ready, instance=self.instance, raise_on_error=False, run_config=QUIET
         )
         done = {event.asset_key for event in result.get_asset_materialization_events()}
-        reasons = dict(_failures(result, self.job))
+        reasons = dict(_failures(result, self.job, period))
+        self.outcome.failed.update(reasons)
         for key in ready:
             name = _name(key, period)
             if key in done:
                 self.outcome.materialised.append(name)
-            elif key in reasons:
-                self.outcome.failed[name] = reasons[key]
-            else:
+            elif name not in reasons:
                 self.outcome.blocked.append(name)
         if not result.success and not reasons:
             raise InputError(
@@ -211,13 +210,17 @@ class Runner:
             )
 
 
-def _failures(result: dg.ExecuteInProcessResult, job: dg.JobDefinition) -> Iterator[tuple[dg.AssetKey, str]]:
-    """Assets whose step failed, with the sentence of the failure."""
+def _failures(
+    result: dg.ExecuteInProcessResult, job: dg.JobDefinition, period: str | None
+) -> Iterator[tuple[str, str]]:
+    """Names of the assets and asset checks whose step failed, with the sentence of the failure."""
     for event in result.filter_events(lambda event: event.is_step_failure):
-        data = event.step_failure_data
         made = job.asset_layer.get_assets_def_for_node(event.node_handle) if event.node_handle else None
-        for key in made.keys if made else ():
-            yield key, _sentence(data)
+        names = [_name(key, period) for key in made.keys] if made else []
+        if made and not names:
+            names = [f"{_name(check.asset_key, period)}, check {check.name}" for check in made.check_keys]
+        for name in names or [str(event.step_key)]:
+            yield name, _sentence(event.step_failure_data)
 
 
 def _sentence(data: Any) -> str:
