@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
+from itertools import count, takewhile
 from typing import Any
 
 import dagster as dg
@@ -50,7 +51,7 @@ class StreamAssets:
         """One partition per period, the key being its start; the same keys as the stream's own calendar."""
         calendar = self.stream.config.calendar
         midnight = datetime.min.time()
-        exclusions: list[str | datetime] = [*self._days_without_start()]
+        exclusions: list[str | datetime] = [*self._days_without_start(), *self._ticks_after_end()]
         cron, offset, now = calendar.cadence.cron(calendar.first), 0, datetime.now(UTC)
         if calendar.end:
             offset = sum(period.end > now for period in calendar.periods())
@@ -78,8 +79,17 @@ class StreamAssets:
         if days in (0, 1, 7):
             return []
         last = calendar.end or (datetime.now(UTC) + AHEAD).date()
-        start = datetime.combine(calendar.first, datetime.min.time())
-        return [start + timedelta(days=day) for day in range((last - calendar.first).days) if day % days]
+        return [_midnight(calendar.first, day) for day in range((last - calendar.first).days) if day % days]
+
+    def _ticks_after_end(self) -> list[datetime]:
+        """Ticks after the end of a stream that has ended: the UI's plots go back from today and would find nothing."""
+        calendar = self.stream.config.calendar
+        if calendar.end is None or calendar.end >= datetime.now(UTC).date():
+            return []
+        cadence = replace(calendar.cadence, days=1) if calendar.cadence.days not in (0, 7) else calendar.cadence
+        horizon = date(datetime.now(UTC).year + 3, 1, 1)
+        ticks = (cadence.start_of(calendar.end, index) for index in count(1))
+        return [_midnight(day) for day in takewhile(lambda day: day < horizon, ticks)]
 
     def period(self, context: dg.AssetExecutionContext) -> Period:
         return self.stream.config.calendar.find(context.partition_key)
@@ -91,8 +101,8 @@ class StreamAssets:
     @cached_property
     def through(self) -> dg.TimeWindowPartitionMapping:
         """All periods up to and including the current one."""
-        count = len(self.stream.config.calendar.periods())
-        reach = count if self.stream.config.periods.end else count + SPARE_PERIODS
+        known = len(self.stream.config.calendar.periods())
+        reach = known if self.stream.config.periods.end else known + SPARE_PERIODS
         return dg.TimeWindowPartitionMapping(start_offset=-reach, end_offset=0)
 
     def common(self, asset: str, section: Any) -> dict[str, Any]:
@@ -154,3 +164,7 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | str):
         return value
     return (round(value, 4) if value == value else None) if isinstance(value, float) else str(value)
+
+
+def _midnight(day: date, later: int = 0) -> datetime:
+    return datetime.combine(day, datetime.min.time()) + timedelta(days=later)

@@ -205,3 +205,16 @@ def test_tables_hold_what_the_ui_can_show() -> None:
 def test_clock_of_these_tests() -> None:
     """The calendars above reach beyond the day on which the tests run."""
     assert datetime.now(UTC) > datetime(2024, 7, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("every", CADENCES)
+def test_plots_of_a_stream_that_ended_go_back_to_its_periods(every: str) -> None:
+    """The UI asks for the newest periods in pages that go back from today."""
+    first, cadence = date(2012, 1, 1), Cadence.parse(every)
+    end = cadence.start_of(first, 4)
+    found = StreamAssets(stream_of(periods={"every": every, "start": str(first), "end": str(end)})).partitions
+    assert isinstance(found, dg.TimeWindowPartitionsDefinition)
+    with partition_loading_context() as context:
+        page = found.get_paginated_partition_keys(context, limit=120, ascending=False)
+    assert set(found.get_partition_keys()) <= set(page.results)
+    assert len(page.results) <= len(found.get_partition_keys()) + 1

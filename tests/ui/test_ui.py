@@ -259,7 +259,7 @@ def test_a_person_sees_lineage_plots_checks_and_report(server: Server, backfille
         "partitions": (f"{server.url}/assets/poisoned/readings?view=partitions", [], PERIODS),
         "leaderboard": (f"{server.url}/assets/good/leaderboard?view=overview", [], ["eac_mae"]),
         "broken": (f"{server.url}/assets/broken_streams/broken?view=overview", [], ["did you mean"]),
-        "backfills": (f"{server.url}/runs?view=backfills", [], ["Completed", "Failed"]),
+        "backfills": (f"{server.url}/runs?view=backfills", [], ["Success", "Failure"]),
         "report": (report.as_uri(), [], ["good", "Forgetting", "eac"]),
     }
     missing = []
