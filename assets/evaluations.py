@@ -32,14 +32,13 @@ def evaluation_asset(of: StreamAssets, model: ModelConfig) -> dg.AssetsDefinitio
         context: dg.AssetExecutionContext, compute: ComputeResource, **inputs: Any
     ) -> Iterator[dg.Output[Any]]:
         from st_pipeline.evaluation.scoring import evaluate_model
-        from st_pipeline.training.learner import Learner
         from st_pipeline.training.updates import period_data
 
         network = {name: inputs[name] for name in NETWORK}
         with user_errors():
             data = {key: period_data(of.stream.config, key, network) for key in network["tensor"]}
             trained = {part: inputs[part] for part in model.parts}
-            result = evaluate_model(Learner(of.stream.config, model), trained, data, compute=compute.limits())
+            result = evaluate_model(of.stream.config, model, trained, data, compute=compute.limits())
         yield from _outputs(of, context.partition_key, result)
 
     return evaluate
@@ -83,12 +82,13 @@ def _outs(of: StreamAssets, model: str, text: str) -> Mapping[str, dg.AssetOut]:
 def _outputs(of: StreamAssets, period: str, result: Any) -> Iterator[dg.Output[Any]]:
     """Both outputs; what a run took does not enter the data version."""
     from st_pipeline.evaluation.leaderboard import summary
+    from st_pipeline.evaluation.rows import over_seeds
     from st_pipeline.reporting.plots import horizon_plot
 
     scores = result.scores.filter(result.scores["period"] == period)
     headline = summary(scores, of.stream.config.horizon)
     numbers = {f"{row['model']}_mae": row["mae"] for row in headline.iter_rows(named=True) if row["mae"] is not None}
-    pictures = {"error_by_horizon": picture(horizon_plot(scores))}
+    pictures = {"error_by_horizon": picture(horizon_plot(over_seeds(scores)))}
     yield encoded(
         result.scores,
         FRAME,

@@ -1,6 +1,7 @@
 """Trained parts: one training step a model and period, guarded by the compute resource, in the pool `gpu`."""
 
 from collections.abc import Iterator, Mapping
+from statistics import fmean
 from typing import Any
 
 import dagster as dg
@@ -56,7 +57,7 @@ def model_asset(of: StreamAssets, model: ModelConfig) -> dg.AssetsDefinition:
         pool=POOL,
     )
     def train(context: dg.AssetExecutionContext, compute: ComputeResource, **inputs: Any) -> Iterator[dg.Output[Any]]:
-        from st_pipeline.training.checkpoint import CHECKPOINT
+        from st_pipeline.training.checkpoint import CHECKPOINTS, digest_of_seeds
         from st_pipeline.training.updates import update
 
         previous = {part: inputs[f"previous_{part}"] for part in model.parts if inputs[f"previous_{part}"] is not None}
@@ -66,12 +67,15 @@ def model_asset(of: StreamAssets, model: ModelConfig) -> dg.AssetsDefinition:
                 model,
                 context.partition_key,
                 network={name: inputs[name] for name in NETWORK},
-                previous=previous or None,
+                previous=previous,
                 compute=compute.limits(),
                 log=context.log.info,
             )
-        for part, checkpoint in parts.items():
-            yield encoded(checkpoint, CHECKPOINT, _metadata(checkpoint), name=part, version=checkpoint.digest)
+        for part, by_seed in parts.items():
+            version = digest_of_seeds(by_seed)
+            yield encoded(
+                by_seed, CHECKPOINTS, {**_metadata(by_seed), "weights_digest": version}, name=part, version=version
+            )
 
     return train
 
@@ -88,25 +92,28 @@ def _parents(of: StreamAssets, model: ModelConfig, part: str) -> set[dg.AssetKey
     )
 
 
-def _metadata(checkpoint: Any) -> Mapping[str, Any]:
-    """Numbers that plot over periods, and the loss curve."""
+def _metadata(by_seed: Mapping[int, Any]) -> Mapping[str, Any]:
+    """Numbers that plot over periods, means where there are several seeds, and the loss curve of the first."""
     from st_pipeline.reporting.plots import loss_curve
 
-    facts, cost = checkpoint.facts, checkpoint.cost
+    facts = [checkpoint.facts for checkpoint in by_seed.values()]
+    costs = [checkpoint.cost for checkpoint in by_seed.values()]
+    first = facts[0]
     numbers: dict[str, Any] = {
-        "parameters": facts["parameters"],
-        "trainable": facts["trainable"],
-        "nodes": len(facts["nodes"]),
-        "seconds": round(float(cost["seconds"]), 3),
-        "epochs": cost["epochs"],
-        "peak_mib": round(cost["peak_bytes"] / (1 << 20), 1),
-        "milliseconds_per_forecast": round(float(cost["milliseconds_per_forecast"]), 3),
-        "device": cost["device"],
-        "weights_digest": checkpoint.digest,
+        "parameters": first["parameters"],
+        "trainable": first["trainable"],
+        "nodes": len(first["nodes"]),
+        "seeds": ", ".join(map(str, by_seed)),
+        "seconds": round(fmean(cost["seconds"] for cost in costs), 3),
+        "epochs": fmean(cost["epochs"] for cost in costs),
+        "peak_mib": round(max(cost["peak_bytes"] for cost in costs) / (1 << 20), 1),
+        "milliseconds_per_forecast": round(fmean(cost["milliseconds_per_forecast"] for cost in costs), 3),
+        "device": costs[0]["device"],
     }
-    if cost["notes"]:
-        numbers["notes"] = "; ".join(cost["notes"])
-    if facts["validation_error"]:
-        best = facts["validation_error"][facts["best_epoch"] - 1]
-        numbers |= {"best_epoch": facts["best_epoch"], "validation_error": best, "losses": picture(loss_curve(facts))}
+    if notes := sorted({note for cost in costs for note in cost["notes"]}):
+        numbers["notes"] = "; ".join(notes)
+    if all(one["validation_error"] for one in facts):
+        numbers["best_epoch"] = fmean(one["best_epoch"] for one in facts)
+        numbers["validation_error"] = fmean(one["validation_error"][one["best_epoch"] - 1] for one in facts)
+        numbers["losses"] = picture(loss_curve(first))
     return numbers

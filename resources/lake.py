@@ -62,7 +62,8 @@ class LakeIOManager(dg.IOManager):
         key = tuple(context.asset_key.path)
         period = context.partition_key if context.has_asset_partitions else None
         with user_errors():
-            path = lake().write(key, period, self.codec, obj.payload)
+            described = self.codec.describe(obj.value) if self.codec.describe else b""
+            path = lake().write(key, period, self.codec, obj.payload, description=described)
         tell("/".join(key) + (f" of {period}" if period else ""), "written")
         context.add_output_metadata({"path": dg.MetadataValue.path(str(path)), "bytes": len(obj.payload)})
 
@@ -95,7 +96,7 @@ def io_managers() -> dict[str, dg.IOManager]:
         "pages": LakeIOManager(HTML),
         "tensors": LazyLakeIOManager("st_pipeline.data.tensors", "TENSOR"),
         "graphs": LazyLakeIOManager("st_pipeline.data.adjacency", "ADJACENCY"),
-        "checkpoints": LazyLakeIOManager("st_pipeline.training.checkpoint", "CHECKPOINT"),
+        "checkpoints": LazyLakeIOManager("st_pipeline.training.checkpoint", "CHECKPOINTS"),
         "node_sets": LazyLakeIOManager("st_pipeline.data.lives", "NODE_SET"),
     }
 

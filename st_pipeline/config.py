@@ -67,6 +67,7 @@ def fault(message: str, field: str | None) -> PydanticCustomError:
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Whole = Annotated[int, Field(strict=True)]
+Seed = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
 Switch = Annotated[bool, Field(strict=True)]
 Name = Annotated[
     str, Field(strict=True), BeforeValidator(lambda value: check_name(value) if isinstance(value, str) else value)
@@ -299,7 +300,13 @@ class ModelConfig(Part):
     seasonal: tuple[Duration, ...] = Field((), description="lags whose values enter the window, e.g. [7d, 14d]")
     scaling: ScalingConfig = ScalingConfig()
     training: TrainingConfig = TrainingConfig()
-    seed: Whole = Field(1, ge=0, lt=2**63)
+    seed: Seed = 1
+    seeds: tuple[Seed, ...] = Field((), max_length=100, description="trained once with each, instead of with `seed`")
+
+    @property
+    def runs(self) -> tuple[int, ...]:
+        """The seeds that the model is trained with."""
+        return self.seeds or (self.seed,)
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -312,6 +319,10 @@ class ModelConfig(Part):
             raise ValueError(f"a model cannot be called {self.name!r}: the pipeline uses that name itself")
         if self.protocol == "paper" and (self.seasonal or self.scaling != ScalingConfig()):
             raise ValueError("protocol 'paper' has its own scaling and no seasonal inputs; leave both out")
+        if self.seeds and "seed" in self.model_fields_set:
+            raise ValueError("both 'seed' and 'seeds' are given; give one of them")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds are {list(self.seeds)}; expected each once")
         return self
 
 

@@ -66,11 +66,15 @@ def write_atomic(path: Path, payload: bytes) -> None:
 
 @dataclass(frozen=True)
 class Codec(Generic[T]):
-    """How values of one kind become a file: extension, value -> bytes, bytes -> value."""
+    """How values of one kind become a file: extension, value -> bytes, bytes -> value.
+
+    `describe` gives a JSON document that is written beside the file, for people; nothing reads it.
+    """
 
     extension: str
     dump: Callable[[T], bytes]
     load: Callable[[bytes], T]
+    describe: Callable[[T], bytes] | None = None
 
 
 def dump_frame(frame: pl.DataFrame) -> bytes:
@@ -108,9 +112,14 @@ class Lake:
     def exists(self, key: tuple[str, ...], period: str | None, codec: Codec[Any]) -> bool:
         return self.path(key, period, codec.extension).is_file()
 
-    def write(self, key: tuple[str, ...], period: str | None, codec: Codec[T], payload: bytes) -> Path:
+    def write(
+        self, key: tuple[str, ...], period: str | None, codec: Codec[T], payload: bytes, *, description: bytes = b""
+    ) -> Path:
+        """Write a value's bytes, and its description beside them if it has one."""
         path = self.path(key, period, codec.extension)
         write_atomic(path, payload)
+        if description:
+            write_atomic(path.with_name(f"{path.stem}.json"), description)
         return path
 
     def read(self, key: tuple[str, ...], period: str | None, codec: Codec[T]) -> T:

@@ -278,7 +278,7 @@ def make_learner(make_stream: Callable[..., StreamConfig]) -> Callable[..., Lear
             "training": {"epochs": 2, "batch": 64},
         }
         config = make_stream(models=[{**plain, **model}], **(stream or {}))
-        return Learner(config, config.models[0])
+        return Learner(config, config.models[0], config.models[0].runs[0])
 
     return make
 

@@ -55,8 +55,10 @@ def print_leaderboard(stream: str, rows: Sequence[Mapping[str, Any]], champion: 
     columns = {
         "model": "model",
         "protocol": "protocol",
+        "seeds": "seeds",
         "periods": "periods",
         "mae": "MAE",
+        "mae_std": "± seeds",
         "mae_last": "MAE last step",
         "rmse": "RMSE",
         "wape": "WAPE %",

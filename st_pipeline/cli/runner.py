@@ -154,10 +154,10 @@ class Runner:
         return any(last.get(parent, 0) > last.get(key, 0) for parent in parents)
 
     def _files(self, key: dg.AssetKey, period: str | None) -> Iterator[Any]:
-        """The lake's files of an asset."""
+        """The lake's files of an asset; the description beside a trained part is none."""
         folder = lake().path(tuple(key.path), period, "x").parent
-        name = period or key.path[-1]
-        return folder.glob(f"{name}.*")
+        trained = len(key.path) == 3 and self.graph.get(key).pools
+        return folder.glob(f"{period or key.path[-1]}.{'safetensors' if trained else '*'}")
 
     def _is_blocked(self, key: dg.AssetKey, period: str | None) -> bool:
         """Whether something this asset needs has failed or was blocked in this run."""

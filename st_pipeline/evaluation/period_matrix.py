@@ -8,6 +8,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from st_pipeline.evaluation.rows import over_seeds
+
 
 @dataclass(frozen=True)
 class PeriodMatrix:
@@ -20,14 +22,14 @@ class PeriodMatrix:
     def of(
         cls, scores: pl.DataFrame, *, metric: str = "mae", horizon: str = "published_average", cohort: str = "all"
     ) -> PeriodMatrix:
-        """From the tidy rows of one model."""
+        """From the tidy rows of one model; several seeds enter with their mean."""
         rows = scores.filter(
             (pl.col("metric") == metric) & (pl.col("horizon") == horizon) & (pl.col("cohort") == cohort)
         )
         periods = tuple(sorted({*rows["period"].to_list(), *rows["trained_through"].to_list()}))
         place = {key: index for index, key in enumerate(periods)}
         errors = np.full((len(periods), len(periods)), np.nan)
-        for through, period, value in rows.select("trained_through", "period", "value").iter_rows():
+        for through, period, value in over_seeds(rows).select("trained_through", "period", "value").iter_rows():
             errors[place[through], place[period]] = np.nan if value is None else value
         return cls(periods, errors)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -13,29 +14,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from st_pipeline.config import NAIVE_MODELS, StreamConfig
+from st_pipeline.config import NAIVE_MODELS, ModelConfig, StreamConfig
 from st_pipeline.data.protocols import SOUND, Part, PeriodArrays
 from st_pipeline.evaluation.metrics import Tally
 from st_pipeline.evaluation.naive import NaiveForecasts
-from st_pipeline.training.checkpoint import Checkpoint
+from st_pipeline.evaluation.rows import SCHEMA
+from st_pipeline.training.checkpoint import BySeed, Checkpoint
 from st_pipeline.training.compute import Compute
 from st_pipeline.training.fit import forecasts
 from st_pipeline.training.learner import BACKBONE, Learner, PeriodData, Trained
 from st_pipeline.training.reproducibility import derive_seed, seeded
 from st_pipeline.types import Graph, NodeSet
 
-SCHEMA = {
-    "stream": pl.String,
-    "model": pl.String,
-    "protocol": pl.String,
-    "seed": pl.Int64,
-    "trained_through": pl.String,
-    "period": pl.String,
-    "cohort": pl.String,
-    "metric": pl.String,
-    "horizon": pl.String,
-    "value": pl.Float64,
-}
 TRACE_DAYS = 7  # of the test part, that a trace shows
 SHOWN = 0.5  # a sensor with less than this share of the best measured sensor's cells in those days is not shown
 
@@ -49,13 +39,40 @@ class Evaluation:
 
 
 def evaluate_model(
-    learner: Learner, parts: Mapping[str, Checkpoint], history: Mapping[str, PeriodData], *, compute: Compute
+    stream: StreamConfig,
+    model: ModelConfig,
+    parts: Mapping[str, BySeed],
+    history: Mapping[str, PeriodData],
+    *,
+    compute: Compute,
 ) -> Evaluation:
-    """Score a model on the test parts of every period it has lived through.
+    """Score a model, each of its seeds, on the test parts of every period it has lived through.
+
+    The diagnostics are those of the first seed; costs are means over the seeds, memory their largest.
 
     Args:
-        history: period key -> data, up to and including the model's own period.
+        parts: part -> seed -> checkpoint after the newest period.
+        history: period key -> data, up to and including that period.
     """
+    found = [
+        evaluate_seed(
+            Learner(stream, model, seed),
+            {part: checkpoints[seed] for part, checkpoints in parts.items()},
+            history,
+            compute=compute,
+        )
+        for seed in model.runs
+    ]
+    costs = [one.diagnostics["cost"] for one in found]
+    means = {name: fmean(cost[name] for cost in costs) for name in ("seconds", "epochs", "milliseconds_per_forecast")}
+    cost = {**costs[0], **means, "peak_bytes": max(cost["peak_bytes"] for cost in costs), "seeds": len(costs)}
+    return Evaluation(pl.concat([one.scores for one in found]), {**found[0].diagnostics, "cost": cost})
+
+
+def evaluate_seed(
+    learner: Learner, parts: Mapping[str, Checkpoint], history: Mapping[str, PeriodData], *, compute: Compute
+) -> Evaluation:
+    """Score one trained model on the test parts of every period it has lived through."""
     newest = parts[BACKBONE].facts["period"]
     current = history[newest]
     frames = []
@@ -106,7 +123,7 @@ def score_rows(tally: Tally, nodes: NodeSet, names: Mapping[str, Any]) -> pl.Dat
 def _prepared(learner: Learner, trained: Trained, data: PeriodData, device: torch.device) -> tuple[Part, Graph, Any]:
     """The test part, the graph and the model for the node set of a period."""
     forecaster = copy.deepcopy(trained.forecaster)
-    with seeded(derive_seed(learner.model.seed, learner.stream.name, learner.model.name, data.period.key)):
+    with seeded(derive_seed(learner.seed, learner.stream.name, learner.model.name, data.period.key)):
         forecaster.expand(data.nodes)  # a sensor the model has not met, or has forgotten, gets rows as a new one does
     part = learner.arrays(data, device).part("test", trained.scaler)
     return part, data.graph.to(device), forecaster.to(device)
@@ -114,7 +131,7 @@ def _prepared(learner: Learner, trained: Trained, data: PeriodData, device: torc
 
 def _names(learner: Learner, trained_through: str, period: str) -> dict[str, Any]:
     model = learner.model
-    names = {"stream": learner.stream.name, "model": model.name, "protocol": model.protocol, "seed": model.seed}
+    names = {"stream": learner.stream.name, "model": model.name, "protocol": model.protocol, "seed": learner.seed}
     return {**names, "trained_through": trained_through, "period": period}
 
 

@@ -21,6 +21,7 @@ from st_pipeline.data.quality import FLAGS
 from st_pipeline.data.tensors import SeriesTensor
 from st_pipeline.evaluation.leaderboard import collect, costs, summary
 from st_pipeline.evaluation.period_matrix import PeriodMatrix
+from st_pipeline.evaluation.rows import over_seeds
 from st_pipeline.reporting.images import svg_text
 from st_pipeline.reporting.plots import cohort_plot, growth_plot, horizon_plot, matrix_plot, network_plot, trace_plot
 from st_pipeline.types import NodeSet, Period
@@ -118,8 +119,8 @@ def _figures(data: ReportData) -> dict[str, Markup]:
     figures = {
         "network": network_plot(places, data.adjacency, new=new, errors=[errors.get(name) for name in data.nodes.ids]),
         "growth": growth_plot(counts),
-        "horizon": horizon_plot(data.newest),
-        "cohorts": cohort_plot(data.newest, [*models[:6], "naive_weekly"]),
+        "horizon": horizon_plot(over_seeds(data.newest)),
+        "cohorts": cohort_plot(over_seeds(data.newest), [*models[:6], "naive_weekly"]),
     }
     return {name: Markup(svg_text(figure, name)) for name, figure in figures.items()}
 

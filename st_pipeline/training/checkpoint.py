@@ -1,4 +1,4 @@
-"""What a trained part is stored as: one safetensors file whose header says what it is."""
+"""What a trained part is stored as: one safetensors file whose header says what it is, and the header as JSON."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
-from st_pipeline.storage import Codec, digest_of, encode_metadata, safetensors_metadata
+from st_pipeline.storage import Codec, digest_of, dump_json, encode_metadata, safetensors_metadata
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Weights of one part of a model after one period.
+    """Weights of one part of a model after one period, from one seed.
 
     `facts` describe the result and are the same in every run that gives it: stream, model, part, period, node ids,
     digests of configuration, data and predecessor, seed, history. `cost` is what this run took.
@@ -45,18 +45,50 @@ class Checkpoint:
         return {name.removeprefix(start): value for name, value in self.tensors.items() if name.startswith(start)}
 
 
-def _dump(checkpoint: Checkpoint) -> bytes:
-    document = {"format": FORMAT, "facts": dict(checkpoint.facts), "cost": dict(checkpoint.cost)}
-    tensors = {name: value.detach().cpu().contiguous() for name, value in checkpoint.tensors.items()}
-    return save_safetensors(tensors, encode_metadata(document))
+BySeed = Mapping[int, Checkpoint]
 
 
-def _load(payload: bytes) -> Checkpoint:
+def digest_of_seeds(checkpoints: BySeed) -> str:
+    """Digest of a part over all its seeds."""
+    return digest_of([checkpoint.digest for checkpoint in checkpoints.values()])
+
+
+def _document(checkpoints: BySeed) -> dict[str, Any]:
+    runs = {str(seed): {"facts": dict(one.facts), "cost": dict(one.cost)} for seed, one in checkpoints.items()}
+    return {"format": FORMAT, "seeds": list(checkpoints), "runs": runs}
+
+
+def _dump(checkpoints: BySeed) -> bytes:
+    tensors = {
+        f"{seed}/{name}": value.detach().cpu().contiguous()
+        for seed, one in checkpoints.items()
+        for name, value in one.tensors.items()
+    }
+    return save_safetensors(tensors, encode_metadata(_document(checkpoints)))
+
+
+def _describe(checkpoints: BySeed) -> bytes:
+    """The header as a document of its own, for people and programs that do not read safetensors."""
+    digests = {str(seed): one.digest for seed, one in checkpoints.items()}
+    return dump_json({**_document(checkpoints), "digests": digests})
+
+
+def _load(payload: bytes) -> dict[int, Checkpoint]:
     document = safetensors_metadata(payload)
-    return Checkpoint(load_safetensors(payload), document["facts"], document["cost"])
+    if document.get("format") != FORMAT:
+        raise ValueError(f"format {document.get('format')}, expected {FORMAT}")
+    tensors: dict[str, dict[str, Tensor]] = {str(seed): {} for seed in document["seeds"]}
+    for name, value in load_safetensors(payload).items():
+        seed, _, inner = name.partition("/")
+        tensors[seed][inner] = value
+    runs = document["runs"]
+    return {
+        seed: Checkpoint(tensors[str(seed)], runs[str(seed)]["facts"], runs[str(seed)]["cost"])
+        for seed in document["seeds"]
+    }
 
 
-CHECKPOINT: Codec[Checkpoint] = Codec("safetensors", _dump, _load)
+CHECKPOINTS: Codec[BySeed] = Codec("safetensors", _dump, _load, describe=_describe)
 
 
 def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

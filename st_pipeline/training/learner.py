@@ -50,10 +50,11 @@ class PeriodData:
 
 @dataclass(frozen=True)
 class Learner:
-    """One entry of a stream's `models:` list."""
+    """One entry of a stream's `models:` list, trained with one of its seeds."""
 
     stream: StreamConfig
     model: ModelConfig
+    seed: int
 
     @property
     def digest(self) -> str:
@@ -128,7 +129,7 @@ class Learner:
             facts = previous[part].facts if part in previous else {}
             if not facts:
                 problem = "is missing"
-            elif facts["configuration"] != self.digest:
+            elif facts["configuration"] != self.digest or facts["seed"] != self.seed:
                 problem = "was trained with another configuration"
             elif facts["period"] != expected_period:
                 problem = f"is of period {facts['period']}"
@@ -169,7 +170,7 @@ class Learner:
         return Trained(forecaster, strategy, scaler)
 
     def _update(self, data: PeriodData, previous: Parts | None, usage: Usage, progress: Progress | None) -> Trained:
-        seed = derive_seed(self.model.seed, self.stream.name, self.model.name, data.period.key)
+        seed = derive_seed(self.seed, self.stream.name, self.model.name, data.period.key)
         arrays = self.arrays(data, usage.device)
         with seeded(seed) as generator:
             old = self.restore(previous) if previous else None
@@ -222,7 +223,7 @@ class Learner:
             "protocol": self.model.protocol,
             "period": data.period.key,
             "index": data.period.index,
-            "seed": self.model.seed,
+            "seed": self.seed,
             "configuration": self.digest,
             "data": data.digest,
             "parent": parent,

@@ -9,7 +9,7 @@ from st_pipeline.config import ModelConfig, StreamConfig
 from st_pipeline.data.adjacency import Adjacency
 from st_pipeline.data.tensors import SeriesTensor
 from st_pipeline.progress import tell
-from st_pipeline.training.checkpoint import Checkpoint
+from st_pipeline.training.checkpoint import BySeed, Checkpoint
 from st_pipeline.training.compute import Compute
 from st_pipeline.training.fit import Epoch
 from st_pipeline.training.learner import Learner, PeriodData
@@ -32,29 +32,47 @@ def update(
     key: str,
     *,
     network: Network,
-    previous: Mapping[str, Checkpoint] | None,
+    previous: Mapping[str, BySeed],
     compute: Compute,
     log: Callable[[str], object] = len,
-) -> dict[str, Checkpoint]:
-    """Train a model on a period, from its own previous period.
+) -> dict[str, dict[int, Checkpoint]]:
+    """Train a model on a period with each of its seeds, each from its own previous period.
 
     Args:
         network: the inputs of this period and, after the first, of the previous one.
+        previous: part -> seed -> checkpoint after the previous period; empty in the first.
+
+    Returns:
+        part -> seed -> checkpoint.
 
     Raises:
         InputError: the predecessor is missing a part, is not this model's, or was trained on data that have changed.
     """
-    learner = Learner(config, model)
     data = period_data(config, key, network)
+    before = digest = None
     if data.period.index:
         before = config.calendar.period(data.period.index - 1).key
         digest = period_data(config, before, network).digest
-        learner.verify(previous or {}, expected_period=before, data_digest=digest)
+    trained: dict[str, dict[int, Checkpoint]] = {part: {} for part in model.parts}
+    for seed in model.runs:
+        learner = Learner(config, model, seed)
+        last = {part: checkpoints[seed] for part, checkpoints in previous.items() if seed in checkpoints}
+        if before:
+            learner.verify(last, expected_period=before, data_digest=digest)
+        progress = _progress(f"{config.name}/{model.name} of {key}", seed if model.seeds else None, log)
+        for part, checkpoint in learner.learn(data, last or None, compute=compute, progress=progress).items():
+            trained[part][seed] = checkpoint
+    return trained
+
+
+def _progress(what: str, seed: int | None, log: Callable[[str], object]) -> Callable[[Epoch], None]:
+    """Tells of every epoch and logs each tenth."""
+    prefix = f"seed {seed}, " if seed is not None else ""
 
     def told(epoch: Epoch) -> None:
         text = f"epoch {epoch.index}: loss {epoch.loss:.4g}, validation {epoch.validation:.4g}, {epoch.seconds:.2f} s"
-        tell(f"{config.name}/{model.name} of {key}", text)
+        tell(what, prefix + text)
         if epoch.index % 10 == 1:
-            log(text)
+            log(prefix + text)
 
-    return learner.learn(data, previous, compute=compute, progress=told)
+    return told

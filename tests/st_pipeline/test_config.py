@@ -149,6 +149,8 @@ def test_variables_cannot_be_called_like_columns_that_cleaning_makes(name: str) 
         {"lives": {"retire_after": 1.5}},
         {"periods": {**SMALL["periods"], "nominal": "yes"}},
         {"models": [MODEL | {"seed": "1"}]},
+        {"models": [MODEL | {"seeds": 1}]},
+        {"models": [MODEL | {"seeds": ["1"]}]},
         {"models": [MODEL | {"training": {"epochs": "5"}}]},
         {"models": MODEL},
         {"description": 5},
@@ -175,6 +177,8 @@ def test_limits_are_finite(key: str, number: float) -> None:
         ({"variables": {"flow": {"minimum": 5, "maximum": 5}}}, "minimum 5.0 is not below maximum 5.0"),
         ({"champion": "eac"}, "'eac' is no model of the stream; there are none"),
         ({"models": [MODEL, MODEL]}, "two models are called 'eac'"),
+        ({"models": [MODEL | {"seed": 1, "seeds": [1]}]}, "both 'seed' and 'seeds' are given"),
+        ({"models": [MODEL | {"seeds": [1, 2, 1]}]}, "expected each once"),
         ({"models": [MODEL | {"seasonal": ["6h"]}]}, "seasonal lag 6:00:00 is shorter than the horizon"),
         ({"models": [MODEL | {"seasonal": ["1470min"]}]}, "or no multiple of the step"),
         ({"models": [MODEL | {"scaling": {"transform": "log"}}]}, "variables.flow.minimum: 0"),
@@ -209,6 +213,12 @@ def test_a_model_is_found_by_name_or_the_closest_is_named() -> None:
     assert config.model("eac").parts == ("backbone",)
     with pytest.raises(InputError, match="stream 'small' has no model 'eca'; did you mean 'eac'"):
         config.model("eca")
+
+
+def test_a_model_runs_with_one_seed_or_with_several() -> None:
+    changes: list[dict[str, Any]] = [{}, {"seed": 7}, {"seeds": [3, 1]}]
+    runs = [small(models=[MODEL | change]).models[0].runs for change in changes]
+    assert runs == [(1,), (7,), (3, 1)]
 
 
 def test_the_section_of_a_model_changes_with_what_it_depends_on_alone() -> None:

@@ -108,6 +108,8 @@ def test_files_lie_where_the_architecture_says(finished: tuple[Path, Outcome]) -
     kinds |= dict.fromkeys(("tensor", "adjacency", "eac/backbone", "eac/prompt_pool", "online/backbone"), "safetensors")
     kinds |= dict.fromkeys(("eac/diagnostics", "online/diagnostics", "naive/diagnostics"), "json")
     expected |= {f"{NAME}/{asset}/{period}.{kind}" for asset, kind in kinds.items() for period in PERIODS}
+    parts = ("eac/backbone", "eac/prompt_pool", "online/backbone")
+    expected |= {f"{NAME}/{part}/{period}.json" for part in parts for period in PERIODS}
     assert found == expected
 
 

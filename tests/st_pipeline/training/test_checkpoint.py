@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 
 import st_pipeline
-from st_pipeline.training.checkpoint import CHECKPOINT, Checkpoint, prefixed, same_weights
+from st_pipeline.training.checkpoint import CHECKPOINTS, Checkpoint, digest_of_seeds, prefixed, same_weights
 
 
 @pytest.fixture
@@ -28,20 +28,43 @@ def checkpoint() -> Checkpoint:
 
 
 def test_a_checkpoint_survives_storage_bit_for_bit(checkpoint: Checkpoint) -> None:
-    again = CHECKPOINT.load(CHECKPOINT.dump(checkpoint))
+    other = replace(checkpoint, tensors={"weights.fc.bias": torch.ones(1)}, facts={"period": "2013"})
+    stored = CHECKPOINTS.dump({12: other, 3: checkpoint})
+    both = CHECKPOINTS.load(stored)
+    again = both[3]
+    assert list(both) == [12, 3] and same_weights(both[12], other) and both[12].facts == other.facts
     assert same_weights(checkpoint, again)
     assert all(again.tensors[name].dtype == value.dtype for name, value in checkpoint.tensors.items())
     assert (again.facts, again.cost) == (checkpoint.facts, checkpoint.cost)
     assert again.digest == checkpoint.digest
-    assert CHECKPOINT.dump(again) == CHECKPOINT.dump(checkpoint)
+    assert CHECKPOINTS.dump(both) == stored
 
 
 def test_a_stored_checkpoint_is_a_safetensors_file_with_a_json_header(checkpoint: Checkpoint) -> None:
-    payload = CHECKPOINT.dump(checkpoint)
-    assert CHECKPOINT.extension == "safetensors"
-    assert safetensors.torch.load(payload).keys() == checkpoint.tensors.keys()
+    payload = CHECKPOINTS.dump({7: checkpoint})
+    assert CHECKPOINTS.extension == "safetensors"
+    assert safetensors.torch.load(payload).keys() == {f"7/{name}" for name in checkpoint.tensors}
     header = json.loads(payload[8 : 8 + int.from_bytes(payload[:8], "little")])
     assert "2012" in json.dumps(header["__metadata__"])
+
+
+def test_the_description_beside_it_says_the_same(checkpoint: Checkpoint) -> None:
+    assert CHECKPOINTS.describe
+    document = json.loads(CHECKPOINTS.describe({7: checkpoint}))
+    assert document["runs"]["7"] == {"facts": dict(checkpoint.facts), "cost": dict(checkpoint.cost)}
+    assert document["digests"] == {"7": checkpoint.digest} and document["seeds"] == [7]
+
+
+def test_a_file_of_another_format_is_refused() -> None:
+    payload = safetensors.torch.save({"x": torch.zeros(1)}, {"json": json.dumps({"format": 1})})
+    with pytest.raises(ValueError, match="format 1, expected 2"):
+        CHECKPOINTS.load(payload)
+
+
+def test_the_digest_of_all_seeds_reacts_to_each(checkpoint: Checkpoint) -> None:
+    other = replace(checkpoint, facts={"period": "2013"})
+    digests = {digest_of_seeds(one) for one in ({1: checkpoint}, {1: other}, {1: checkpoint, 2: other})}
+    assert len(digests) == 3
 
 
 def test_nothing_in_the_project_reads_or_writes_pickles() -> None:

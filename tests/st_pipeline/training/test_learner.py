@@ -12,7 +12,7 @@ import torch
 
 from st_pipeline.data.quality import MISSING, OBSERVED
 from st_pipeline.errors import InputError
-from st_pipeline.training.checkpoint import CHECKPOINT, Checkpoint, same_weights
+from st_pipeline.training.checkpoint import CHECKPOINTS, Checkpoint, same_weights
 from st_pipeline.training.compute import Compute
 from st_pipeline.training.fit import Settings, validation_error
 from st_pipeline.training.learner import Learner, PeriodData
@@ -63,7 +63,7 @@ def test_a_life_is_the_same_in_every_run(make_learner, history, live, compute, o
     first = live(learner, history[:2])
     torch.rand(5)
     again = learner.learn(history[0], None, compute=compute)
-    stored = {name: CHECKPOINT.load(CHECKPOINT.dump(part)) for name, part in again.items()}
+    stored = {name: CHECKPOINTS.load(CHECKPOINTS.dump({1: part}))[1] for name, part in again.items()}
     later = learner.learn(history[1], stored, compute=compute)
     assert digests(again) == digests(first[0])
     assert digests(later) == digests(first[1])
