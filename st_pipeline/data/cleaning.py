@@ -40,7 +40,7 @@ def clean(raw: pl.DataFrame, config: StreamConfig, period: Period) -> pl.DataFra
     """
     count = step_count(period, config.step)
     rows = _sort_out(raw.filter(pl.col("sensor_id").is_not_null()), config, period, count)
-    ids = rows.chosen["sensor_id"].unique().sort()
+    ids = raw["sensor_id"].drop_nulls().unique().sort()
     times = step_times(period, config.step, count)
     grid = _grid(rows.chosen, ids, times, config)
     extra = [_extra(rows.duplicates, times, config, DUPLICATE, 1), _extra(rows.strays, times, config, OFF_GRID, 1001)]
@@ -59,16 +59,16 @@ def _sort_out(raw: pl.DataFrame, config: StreamConfig, period: Period, count: in
     repeated = on_grid.filter(several)
     latest = repeated
     if "received" in rows.columns:
-        latest = repeated.filter(
-            pl.col("received").fill_null(pl.col("received").min()) == pl.col("received").max().over(KEY)
-        )
-        latest = latest if len(latest) else repeated
+        latest = repeated.filter(pl.col("received").eq_missing(pl.col("received").max().over(KEY)))
     agreed = latest.group_by(KEY).agg(
         *(pl.col(name).drop_nulls().min() for name in names),
         *((pl.col(name).drop_nulls().n_unique() > 1).alias(f"{name}_conflict") for name in names),
     )
     by_value = [*(["received"] if "received" in rows.columns else []), *names]
-    further = repeated.sort(*KEY, *by_value, nulls_last=True).filter(pl.int_range(pl.len()).over(KEY) > 0)
+    newest_first = [name == "received" for name in (*KEY, *by_value)]
+    further = repeated.sort(*KEY, *by_value, descending=newest_first, nulls_last=True).filter(
+        pl.int_range(pl.len()).over(KEY) > 0
+    )
     strays = rows.filter(~usable).sort("sensor_id", "timestamp", *by_value, nulls_last=True)
     return Rows(pl.concat([single, agreed.select(single.columns)]), further, strays)
 

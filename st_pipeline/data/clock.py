@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 
 import numpy as np
 import polars as pl
@@ -12,6 +12,7 @@ from st_pipeline.config import StreamConfig
 from st_pipeline.periods import Period
 
 HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
 
 
 def resolve(raw: pl.DataFrame, config: StreamConfig) -> pl.DataFrame:
@@ -41,8 +42,9 @@ def _instants(timezone: str) -> list[pl.Expr]:
     def zoned(expression: pl.Expr, ambiguous: str) -> pl.Expr:
         return expression.dt.replace_time_zone(timezone, ambiguous=ambiguous, non_existent="null")  # type: ignore[arg-type]
 
+    # a day earlier, because a place that changes sides of the date line skips a whole one
     skipped = zoned(label, "earliest").is_null()
-    before = zoned(label - HOUR, "earliest") + HOUR
+    before = zoned(label - DAY, "earliest") + DAY
     return [
         pl.coalesce(zoned(label, "earliest"), before).alias("first"),
         pl.coalesce(zoned(label, "latest"), before).alias("second"),
@@ -53,7 +55,8 @@ def _instants(timezone: str) -> list[pl.Expr]:
 def _choose(repeated: pl.DataFrame, rows: pl.DataFrame, config: StreamConfig) -> pl.DataFrame:
     """Repeated labels with `first` set to the instant each row stands for."""
     target = config.variable_names[0]
-    edges = repeated.group_by("sensor_id").agg(
+    repeated = repeated.with_columns(pl.col("timestamp").dt.date().alias("change"))
+    edges = repeated.group_by("sensor_id", "change").agg(
         (pl.col("timestamp").min() - config.step).alias("before"),
         (pl.col("timestamp").max() + config.step).alias("after"),
     )
@@ -68,12 +71,14 @@ def _choose(repeated: pl.DataFrame, rows: pl.DataFrame, config: StreamConfig) ->
     ]
     others = [pl.col(name) for name in config.variable_names[1:]]
     ranked = (
-        repeated.join(edges.select("sensor_id", "before_level", "after_level"), on="sensor_id", how="left")
+        repeated.join(edges, on=["sensor_id", "change"], how="left")
         .sort(*keys, *order, *others, nulls_last=True)
         .with_columns(pl.int_range(pl.len()).over(keys).alias("turn"))
     )
     chosen = pl.when(pl.col("turn") == 0).then(pl.col("first")).otherwise(pl.col("second"))
-    return ranked.with_columns(chosen.alias("first")).drop("before_level", "after_level", "turn")
+    return ranked.with_columns(chosen.alias("first")).drop(
+        "change", "before", "after", "before_level", "after_level", "turn"
+    )
 
 
 def step_count(period: Period, step: timedelta) -> int:
@@ -108,17 +113,19 @@ def step_times(period: Period, step: timedelta, count: int) -> pl.Series:
 def calendar_features(
     seconds: NDArray[np.int64], timezone: str, step: timedelta
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Slot of the local day and day of the local week (Monday 0) of UTC instants in seconds."""
-    local = pl.Series(seconds * 1000).cast(pl.Datetime("ms")).dt.replace_time_zone("UTC").dt.convert_time_zone(timezone)
-    minutes = (
+    """Slot of the local day and day of the local week (Monday 0) of the steps that begin at UTC instants in seconds.
+
+    The middle of a step decides, because a clock change moves the beginnings of long steps off the local slots.
+    """
+    middle = (int(step.total_seconds()) - 1) // 2
+    local = (
+        pl.Series((seconds + middle) * 1000)
+        .cast(pl.Datetime("ms"))
+        .dt.replace_time_zone("UTC")
+        .dt.convert_time_zone(timezone)
+    )
+    passed = (
         local.dt.hour().cast(pl.Int64) * 3600 + local.dt.minute().cast(pl.Int64) * 60 + local.dt.second().cast(pl.Int64)
     )
-    slot = (minutes // int(step.total_seconds())).to_numpy()
+    slot = (passed // int(step.total_seconds())).to_numpy()
     return slot.astype(np.int64), (local.dt.weekday().to_numpy() - 1).astype(np.int64)
-
-
-def local_date(moment: datetime, timezone: str) -> str:
-    """ISO date of an instant on the stream's clock."""
-    from zoneinfo import ZoneInfo
-
-    return moment.astimezone(ZoneInfo(timezone)).date().isoformat()

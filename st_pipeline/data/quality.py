@@ -13,6 +13,7 @@ FLAGS = ("observed", "missing", "sentinel", "duplicate", "out_of_range", "stuck"
 OBSERVED, MISSING, SENTINEL, DUPLICATE, OUT_OF_RANGE, STUCK, SPIKE, OFF_GRID = range(len(FLAGS))
 REACH = 2  # a spike stands out of the median of its neighbours up to this many steps away
 MAD_TO_SIGMA = 1.4826
+LARGEST = np.finfo(np.float32).max  # the width of a tensor
 CHUNK = 256  # sensors at a time, which bounds the memory of the rolling median
 
 Grid = NDArray[np.float64]
@@ -30,8 +31,10 @@ def flag_cells(values: Grid, conflict: NDArray[np.bool_], rules: VariableConfig,
     flags[np.isnan(values)] = MISSING
     flags[conflict] = DUPLICATE
     if rules.sentinels:
-        flags[(flags == OBSERVED) & np.isin(values, np.array(rules.sentinels))] = SENTINEL
-    outside = np.isinf(values)
+        wide = np.array(rules.sentinels)
+        written = np.concatenate([wide, wide.astype(np.float32)])  # files may hold either width
+        flags[(flags == OBSERVED) & np.isin(values, written)] = SENTINEL
+    outside = np.abs(values) > LARGEST
     if rules.minimum is not None:
         outside |= values < rules.minimum
     if rules.maximum is not None:
@@ -51,7 +54,7 @@ def _stuck(values: Grid, rules: VariableConfig, step: timedelta) -> NDArray[np.b
     lengths = run_lengths(values)
     for limit, kind in ((rules.stuck, values != 0), (rules.stuck_at_zero, values == 0)):
         if limit is not None:
-            stuck |= kind & ~np.isnan(values) & (lengths >= max(2, limit // step))
+            stuck |= kind & ~np.isnan(values) & (lengths >= max(2, -(-limit // step)))
     return stuck
 
 
@@ -66,7 +69,8 @@ def run_lengths(values: Grid) -> NDArray[np.int64]:
 def spikes(values: Grid, limit: float) -> NDArray[np.bool_]:
     """Cells further than `limit` robust deviations from the median of their neighbourhood: (N, L) -> (N, L).
 
-    The deviation is the sensor's own: 1.4826 times the median absolute distance to that median over the period.
+    The deviation is the sensor's own: 1.4826 times the median over the period of the distances to that median that
+    are not zero.
     """
     found = np.zeros(values.shape, dtype=bool)
     for first in range(0, len(values), CHUNK):
