@@ -27,7 +27,7 @@ def node_set(
         heard: sensors with an observed reading of the target in the period.
         sensors: static facts, `SENSOR_SCHEMA`.
     """
-    before = previous or NodeSet(period.key, ())
+    before = previous if previous is not None else NodeSet(period.key, ())
     gone = _retired_by_date(sensors, period)
     silence = {name: before.silence.get(name, 0) + 1 for name in before.births if name not in heard}
     expired = {name for name, periods in silence.items() if lives.retire_after and periods >= lives.retire_after}
@@ -57,8 +57,10 @@ def heard_in(readings: pl.DataFrame, target: str) -> frozenset[str]:
 
 
 def _retired_by_date(sensors: pl.DataFrame, period: Period) -> set[str]:
-    """Sensors whose declared retirement lies at or before the first day of the period."""
-    last = sensors.group_by("sensor_id").agg(pl.col("retired").max())
+    """Sensors whose declared retirement, in the row valid by the period's end, is at or before its first day."""
+    begun = pl.col("valid_from").is_null() | (pl.col("valid_from") < period.end.date())
+    rows = sensors.filter(begun).sort("valid_from", nulls_last=False, maintain_order=True)
+    last = rows.group_by("sensor_id").agg(pl.col("retired").last())
     return set(last.filter(pl.col("retired") <= period.start.date())["sensor_id"].to_list())
 
 
@@ -69,7 +71,7 @@ def _moved(sensors: pl.DataFrame, ids: list[str], period: Period) -> tuple[str, 
         positions_at(sensors, ids, moment - day if moment > date.min else moment).plane
         for moment in (period.start.date(), period.end.date())
     )
-    same = np.isclose(start, end, equal_nan=True)
+    same = (start == end) | (np.isnan(start) & np.isnan(end))
     return tuple(name for row, name in enumerate(ids) if not same[row].all())
 
 
