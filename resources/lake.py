@@ -10,7 +10,7 @@ import dagster as dg
 
 from resources.failures import user_errors
 from st_pipeline.errors import InputError
-from st_pipeline.progress import tell
+from st_pipeline.progress import WRITTEN, tell
 from st_pipeline.storage import FRAME as FRAME_CODEC
 from st_pipeline.storage import HTML, JSON, Codec, Lake, home
 
@@ -64,7 +64,7 @@ class LakeIOManager(dg.IOManager):
         with user_errors():
             described = self.codec.describe(obj.value) if self.codec.describe else b""
             path = lake().write(key, period, self.codec, obj.payload, description=described)
-        tell("/".join(key) + (f" of {period}" if period else ""), "written")
+        tell("/".join(key) + (f" of {period}" if period else ""), WRITTEN)
         context.add_output_metadata({"path": dg.MetadataValue.path(str(path)), "bytes": len(obj.payload)})
 
     def load_input(self, context: dg.InputContext) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+WRITTEN = "written"  # what an asset has come to when its file is there
 Listener = Callable[[str, str], None]
 _listeners: list[Listener] = []
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import click
+from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 from st_pipeline.cli.output import console, print_json
 from st_pipeline.errors import InputError
+from st_pipeline.progress import WRITTEN, listening
 
 EMBEDDED = "roadnet"
 
@@ -43,21 +46,19 @@ def materialise(name: str, *, periods: str | None, models: str | None, as_json: 
     """Run a stream with progress, print what came out, and exit with 1 if something failed."""
     from st_pipeline.cli.look import has_leaderboard, leaderboard_rows, report_path, show_leaderboard
     from st_pipeline.cli.runner import Runner, scope
-    from st_pipeline.progress import listening
     from st_pipeline.streams import find_stream
+    from st_pipeline.training.compute import Compute
 
     begin = time.perf_counter()
     stream = find_stream(name)
     wanted = scope(stream, periods, models)
-    with console.status(f"{name}: loading") if not as_json else nullcontext() as status:
+    with Compute.from_environment().guard(0, f"stream {name!r}"):
+        pass  # a device that is not there is told before anything is materialised
+    with _Progress(name, quiet=as_json) as progress, listening(progress.told):
         from resources.instance import open_instance
         from st_pipeline.definitions import defs
 
-        instance = open_instance()
-        runner = Runner(stream, instance, defs)
-        show_progress = _Progress(status, as_json)
-        with listening(show_progress.told):
-            outcome = runner.run(wanted, show_progress.stage)
+        outcome = Runner(stream, open_instance(), defs).run(wanted, progress.stage)
     seconds = time.perf_counter() - begin
     if as_json:
         rows = leaderboard_rows(stream) if show and has_leaderboard(stream) else []
@@ -80,25 +81,40 @@ def materialise(name: str, *, periods: str | None, models: str | None, as_json: 
 
 
 class _Progress:
-    """One line that says what is going on, and one line for every period done."""
+    """A bar over all assets in scope with what is going on, and one line for every Dagster run."""
 
-    def __init__(self, status: Any, quiet: bool) -> None:
-        self.status = status
+    def __init__(self, name: str, *, quiet: bool) -> None:
         self.quiet = quiet
         self.begin = time.perf_counter()
+        columns = (
+            SpinnerColumn(),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis")),
+        )
+        self.bar = Progress(*columns, console=Console(highlight=False), transient=True, disable=quiet)
+        self.task = self.bar.add_task(f"{name}: loading", total=None)
 
-    def stage(self, text: str) -> None:
+    def __enter__(self) -> Self:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def stage(self, text: str, done: int, total: int) -> None:
+        self.bar.update(self.task, completed=done, total=total, description=escape(text))
         if not self.quiet:
-            console.print(f"[dim]{time.perf_counter() - self.begin:6.1f} s[/dim]  {text}")
+            self.bar.console.print(f"[dim]{time.perf_counter() - self.begin:6.1f} s[/dim]  {escape(text)}")
 
     def told(self, what: str, text: str) -> None:
-        if not self.quiet:
-            self.status.update(f"{what}: {text}")
+        self.bar.update(self.task, advance=text == WRITTEN, description=escape(f"{what}: {text}"))
 
 
 def _print_outcome(name: str, outcome: Any, seconds: float) -> None:
     for asset, reason in outcome.failed.items():
-        console.print(f"[red]failed[/red]  {asset}: {escape(reason)}", soft_wrap=True)
+        console.print(f"[red]failed[/red]  {escape(f'{asset}: {reason}')}", soft_wrap=True)
     if outcome.blocked:
         shown = ", ".join(outcome.blocked[:6]) + (
             f" and {len(outcome.blocked) - 6} more" if len(outcome.blocked) > 6 else ""

@@ -19,8 +19,16 @@ from st_pipeline.storage import FRAME, digest
 from st_pipeline.streams import Stream
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+SOURCES = ("raw_files", "sensors")
 LANDED = ("raw_readings", "edges")
 FINAL = "leaderboard"
+
+
+Told = Callable[[str, int, int], object]
+
+
+def _silent(text: str, done: int, total: int) -> None:
+    """Tells nobody."""
 
 
 @dataclass
@@ -87,20 +95,31 @@ class Runner:
         self.outcome = Outcome()
         logging.getLogger("dagster").setLevel(logging.CRITICAL)
 
-    def run(self, wanted: Scope, told: Callable[[str], object] = len) -> Outcome:
+    def run(self, wanted: Scope, told: Told = _silent) -> Outcome:
         """Bring everything in scope up to date.
 
         A failure stops what depends on it, in its own and later periods, and nothing else.
+
+        Args:
+            told: called before each Dagster run with what it is, and how many of how many assets are behind it.
         """
-        self._materialise(self._stale_sources(), None, told)
         chosen = self._in_scope(wanted)
+        stages = [[key for key in stage if key in chosen] for stage in self._stages()]
+        total = len(SOURCES) + len(wanted.periods) * sum(map(len, stages)) + (not wanted.models)
+        done = 0
+
+        def step(keys: list[dg.AssetKey], period: str | None, considered: int) -> None:
+            nonlocal done
+            self._materialise(keys, period, lambda text: told(text, done, total))
+            done += considered
+
+        step(self._stale_sources(), None, len(SOURCES))
         for period in wanted.periods:
-            for stage in self._stages():
-                keys = [key for key in stage if key in chosen]
-                self._materialise(self._stale(keys, period), period, told)
+            for keys in stages:
+                step(self._stale(keys, period), period, len(keys))
         if not wanted.models:
             final = self._key(FINAL)
-            self._materialise([final] if self._is_behind(final) else self._stale([final], None), None, told)
+            step([final] if self._is_behind(final) else self._stale([final], None), None, 1)
         return self.outcome
 
     def _key(self, *parts: str) -> dg.AssetKey:
@@ -122,7 +141,7 @@ class Runner:
 
     def _stale_sources(self) -> list[dg.AssetKey]:
         """`raw_files` if the files' content is not what was recorded, and `sensors` if it is stale or follows."""
-        files, sensors = self._key("raw_files"), self._key("sensors")
+        files, sensors = (self._key(name) for name in SOURCES)
         now = digest(FRAME.dump(inventory(open_source(self.stream).files())))
         record = self.instance.get_latest_materialization_event(files)
         written = record.asset_materialization if record else None
@@ -190,7 +209,7 @@ class Runner:
                 ready.append(key)
         if not ready:
             return
-        told(f"{self.stream.name}{' ' + period if period else ''}: {len(ready)} assets")
+        told(f"{self.stream.name}{' ' + period if period else ''}: {len(ready)} asset{'s' if len(ready) > 1 else ''}")
         result = self.job.execute_in_process(
             partition_key=period, asset_selection=ready, instance=self.instance, raise_on_error=False, run_config=QUIET
         )
