@@ -35,8 +35,11 @@ class PeriodMatrix:
 
     @property
     def forgetting(self) -> float | None:
-        """Mean over earlier periods of the last error minus the best there was (Chaudhry et al. 2018, for errors)."""
-        best = np.array([_least(self.errors[j:, j]) for j in range(len(self.periods))])
+        """Mean over earlier periods of the last error minus the best before it: negative where the last is the best.
+
+        (Chaudhry et al. 2018, for errors.)
+        """
+        best = np.array([_least(self.errors[j:-1, j]) for j in range(len(self.periods))])
         return _mean((self._last - best)[:-1])
 
     @property
