@@ -74,7 +74,8 @@ def build_tensor(
     flags = np.full(shape, MISSING, dtype=np.uint8)
     where = (times.search_sorted(cells["timestamp"]).to_numpy(), cells["node"].to_numpy())
     for channel, name in enumerate(config.input_names):
-        values[(*where, channel)] = cells[name].fill_null(0.0).to_numpy()
+        with np.errstate(over="ignore"):
+            values[(*where, channel)] = cells[name].fill_null(0.0).to_numpy()
         flags[(*where, channel)] = cells[flag_column(name)].to_physical().to_numpy()
     values[(flags == MISSING) | (flags == SENTINEL) | ~np.isfinite(values)] = 0.0
     landed = np.flatnonzero((flags != MISSING).any(axis=(1, 2)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from st_pipeline.data.graphs.base import Edges, GraphRecipe, GraphSource, gaussian, symmetric
 from st_pipeline.errors import InputError
@@ -15,7 +16,7 @@ class GivenDistances(GraphRecipe):
 
     Args:
         threshold: in (0, 1).
-        sigma: unit of the given distances; by default their standard deviation.
+        sigma: unit of the given distances; by default their standard deviation, or their mean if all are the same.
         both_ways: join both directions of a pair given once.
     """
 
@@ -28,8 +29,14 @@ class GivenDistances(GraphRecipe):
 
     def edges(self, source: GraphSource) -> Edges:
         row, column, distance = source.among_nodes("distance")
-        sigma = self.sigma or (float(np.std(distance)) if len(distance) else 0.0) or 1.0
+        sigma = self.sigma or _typical(distance)
         weight = gaussian(distance, sigma)
         keep = weight >= self.threshold
         found = Edges(row[keep], column[keep], weight[keep])
         return symmetric(found) if self.both_ways else found
+
+
+def _typical(distance: NDArray[np.float64]) -> float:
+    if not len(distance):
+        return 1.0
+    return float(np.std(distance) if np.ptp(distance) > 0 else np.mean(distance)) or 1.0
