@@ -43,8 +43,13 @@ def drift_table(current: SeriesTensor, previous: SeriesTensor | None) -> pl.Data
 
 
 def stability_index(expected: NDArray[np.floating], actual: NDArray[np.floating]) -> float:
-    """Population stability index: sum of (a - e) ln(a / e) over the deciles of `expected`."""
-    edges = np.unique(np.quantile(expected, np.linspace(0, 1, BINS + 1)[1:-1]))
+    """Population stability index: sum of (a - e) ln(a / e) over the deciles of `expected`.
+
+    A value that fills a decile, such as the zeros of a quiet sensor, is a bin of its own.
+    """
+    deciles = np.quantile(expected.astype(np.float64), np.linspace(0, 1, BINS + 1)[1:-1])
+    frequent = deciles[1:][np.diff(deciles) == 0]
+    edges = np.unique(np.concatenate([deciles, np.nextafter(frequent, np.inf)]))
     shares = [
         np.bincount(np.searchsorted(edges, part, side="right"), minlength=len(edges) + 1) / len(part)
         for part in (expected, actual)

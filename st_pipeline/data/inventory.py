@@ -19,16 +19,17 @@ def inventory(files: Iterable[Path]) -> pl.DataFrame:
     Raises:
         InputError: a file cannot be read.
     """
-    rows = [{"file": file.name, "bytes": file.stat().st_size, "digest": _digest(file)} for file in files]
+    rows = [_row(file) for file in files]
     return pl.DataFrame(rows, schema={"file": pl.String, "bytes": pl.Int64, "digest": pl.String}).sort("file", "digest")
 
 
-def _digest(file: Path) -> str:
-    state = blake2b(digest_size=16)
+def _row(file: Path) -> dict[str, str | int]:
+    state, size = blake2b(digest_size=16), 0
     try:
         with file.open("rb") as handle:
             while block := handle.read(BLOCK):
                 state.update(block)
+                size += len(block)
     except OSError as error:
         raise InputError(f"{file}: cannot be read: {error.strerror or error}") from None
-    return state.hexdigest()
+    return {"file": file.name, "bytes": size, "digest": state.hexdigest()}

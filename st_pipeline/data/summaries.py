@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, timedelta
 
 import polars as pl
 
@@ -23,7 +23,7 @@ def raw_summary(raw: pl.DataFrame, config: StreamConfig, period: Period) -> pl.D
     """
     shift = config.step if config.source.interval == "end" else timedelta(0)
     zoned = getattr(raw.schema["timestamp"], "time_zone", None)
-    bounds = [moment if zoned else moment.replace(tzinfo=None) for moment in (period.start, period.end)]
+    bounds = [moment.astimezone(UTC) if zoned else moment.replace(tzinfo=None) for moment in (period.start, period.end)]
     begins = pl.col("timestamp") - shift
     target = config.variable_names[0]
     return (
