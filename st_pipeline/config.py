@@ -438,6 +438,12 @@ class StreamConfig(Part):
                         "or no multiple of the step",
                         "models",
                     )
+                if lag >= self.calendar.cadence.longest:
+                    raise fault(
+                        f"model {model.name!r}: seasonal lag {lag} reaches behind the start of every period "
+                        f"({self.periods.every}); expected a shorter one",
+                        "models",
+                    )
             lowest = self.rules(self.variable_names[0]).minimum
             if model.scaling.transform != "none" and (lowest is None or lowest < 0):
                 raise fault(

@@ -56,6 +56,11 @@ class Cadence:
             f"{text[:40]!r} is no period length; expected a name, or N days from '1d' to '{LONGEST}d'; {hint}"
         )
 
+    @property
+    def longest(self) -> timedelta:
+        """No period is longer."""
+        return timedelta(days=self.days or 31 * self.months)
+
     def start_of(self, first: date, index: int) -> date:
         """First day of period `index`, period 0 starting on `first`."""
         if self.days:

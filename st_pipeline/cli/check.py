@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+import polars as pl
 from rich.markup import escape
 
 from st_pipeline.cli.output import console, print_json, print_table
 from st_pipeline.config import StreamConfig
 from st_pipeline.data.verdict import Verdict
 from st_pipeline.errors import InputError
+from st_pipeline.periods import Period
 from st_pipeline.readers.base import Reader
 from st_pipeline.streams import Stream, find_stream
+
+if TYPE_CHECKING:
+    from st_pipeline.types import NodeSet
 
 MIB = 1 << 20
 
@@ -46,13 +51,16 @@ def examine(stream: Stream, reader: Reader) -> dict[str, Any]:
     verdicts = [gate.sensors(config, sensors)]
     periods: list[dict[str, Any]] = []
     seen: set[str] = set()
+    nodes: NodeSet | None = None
     for period in config.calendar.periods():
-        row, found = _examine_period(config, reader, gate, sensors, period)
+        row, found, frame = _examine_period(config, reader, gate, sensors, period)
+        verdicts += found
+        if frame is not None and not any(verdict.failures for verdict in verdicts):
+            nodes, row["edges"] = _examine_network(config, reader, sensors, frame, period, nodes)
         ids = row.pop("ids")
         row["new"] = len(ids - seen)
         seen |= ids
         periods.append(row)
-        verdicts += found
     files = reader.files()
     return {
         "stream": stream.name,
@@ -71,8 +79,9 @@ def examine(stream: Stream, reader: Reader) -> dict[str, Any]:
 
 
 def _examine_period(
-    config: StreamConfig, reader: Reader, gate: Any, sensors: Any, period: Any
-) -> tuple[dict[str, Any], list[Verdict]]:
+    config: StreamConfig, reader: Reader, gate: Any, sensors: pl.DataFrame, period: Period
+) -> tuple[dict[str, Any], list[Verdict], pl.DataFrame | None]:
+    """A row about the readings of a period, the gate's verdicts, and the clean readings where the raw ones pass."""
     from st_pipeline.data.cleaning import clean
     from st_pipeline.data.summaries import network_summary, raw_summary, sensor_summary
 
@@ -84,11 +93,12 @@ def _examine_period(
         "sensors": 0,
         "missing": None,
         "faulty": None,
+        "edges": None,
         "memory_mib": 0,
     }
     row["ids"] = set(raw["sensor_id"].drop_nulls().unique().to_list())
     if raw_verdict.failures:
-        return row, [_named(raw_verdict, period.key)]
+        return row, [_named(raw_verdict, period.key)], None
     frame = clean(raw, config, period)
     network = network_summary(frame, config)
     verdict = gate.readings(config, network, sensor_summary(frame, sensors, config))
@@ -96,7 +106,41 @@ def _examine_period(
     cells = len(frame) * len(config.input_names)
     row |= {"sensors": whole["sensors"], "missing": 100 * whole["missing"], "faulty": 100 * whole["faulty"]}
     row["memory_mib"] = cells * 20 / MIB  # values, flags and the standardised copy that training holds
-    return row, [_named(raw_verdict, period.key), _named(verdict, period.key)]
+    return row, [_named(raw_verdict, period.key), _named(verdict, period.key)], frame
+
+
+def _examine_network(
+    config: StreamConfig,
+    reader: Reader,
+    sensors: pl.DataFrame,
+    frame: pl.DataFrame,
+    period: Period,
+    previous: NodeSet | None,
+) -> tuple[NodeSet, int]:
+    """Node set and number of edges of a period, made as the assets make them: what they refuse is refused here.
+
+    Raises:
+        InputError: there is no graph, or too little was measured to train and to score a model.
+    """
+    from st_pipeline.data.adjacency import build_adjacency
+    from st_pipeline.data.lives import heard_in, node_set
+    from st_pipeline.data.protocols import PROTOCOLS, PeriodArrays
+    from st_pipeline.data.splits import require_windows
+    from st_pipeline.data.tensors import build_tensor
+
+    heard = heard_in(frame, config.variable_names[0])
+    nodes = node_set(previous, sensors=sensors, heard=heard, period=period, lives=config.lives)
+    edges = reader.edges(period) if reader.has_edges else None
+    adjacency = build_adjacency(nodes.ids, sensors=sensors, edges=edges, config=config, period=period)
+    tensor = build_tensor(frame, nodes.ids, config, period.key)
+    for protocol in sorted({model.protocol for model in config.models}):
+        arrays = PeriodArrays.of(tensor, nodes, config, protocol=PROTOCOLS[protocol])
+        for name, part in arrays.cuts._asdict().items():
+            span = config.window + config.horizon
+            require_windows(arrays.starts(part), part, name=name, period=period.key, span=span)
+        arrays.require_targets("train")
+        arrays.require_targets("validation")
+    return nodes, len(adjacency.row)
 
 
 def _named(verdict: Verdict, period: str) -> Verdict:
@@ -126,6 +170,7 @@ def _print(document: dict[str, Any]) -> None:
         "new": "new",
         "missing": "missing %",
         "faulty": "faulty %",
+        "edges": "edges",
     }
     print_table("", document["periods"], columns)
     for warning in document["warnings"]:

@@ -57,15 +57,9 @@ class NpzReader(Reader):
         return pl.DataFrame(schema=SENSOR_SCHEMA)
 
     def readings(self, period: Period) -> pl.DataFrame:
-        file, matrix = self._load(self.pattern, "readings", period)
-        names = [name for name in self.context.config.source.columns if name not in RESERVED] or ["value"]
-        if matrix.ndim == 2:
-            matrix = matrix[:, :, None]
-        if matrix.ndim != 3 or matrix.shape[2] != len(names):
-            raise InputError(
-                f"{file}: {self.array}: found shape {matrix.shape}, "
-                f"expected (steps, sensors, {len(names)}) for {', '.join(names)}"
-            )
+        file, matrix = self._series(period)
+        self._check_growth(file, matrix.shape[1], period)
+        names = self._variables
         matrix = matrix[: self.steps].astype(np.float64)
         length, count, _ = matrix.shape
         step = self.context.config.step
@@ -94,17 +88,59 @@ class NpzReader(Reader):
         file, matrix = self._load(self.adjacency, "adjacency", period)
         if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
             raise InputError(f"{file}: {self.array}: found shape {matrix.shape}, expected a square adjacency matrix")
-        if not np.isfinite(matrix).all():
+        weights = matrix.astype(np.float64)
+        if not np.isfinite(weights).all():
             raise InputError(f"{file}: {self.array}: found a weight that is no finite number; expected 0 for no edge")
-        row, column = np.nonzero(matrix)
+        if (weights < 0).any():
+            raise InputError(
+                f"{file}: {self.array}: found a weight below 0; expected 0 for no edge, and above for others"
+            )
+        if len(matrix) != (count := self._width(period) or len(matrix)):
+            raise InputError(
+                f"{file}: {self.array}: found shape {matrix.shape}, expected a row for each of the {count} sensors"
+            )
+        row, column = np.nonzero(weights)
         ids = np.array(column_ids(len(matrix)), dtype=object)
         frame = {
             "source": ids[row],
             "target": ids[column],
             "distance": None,
-            "weight": matrix[row, column].astype(np.float64),
+            "weight": weights[row, column],
         }
         return pl.DataFrame(frame, schema=EDGE_SCHEMA)
+
+    @property
+    def _variables(self) -> list[str]:
+        return [name for name in self.context.config.source.columns if name not in RESERVED] or ["value"]
+
+    def _series(self, period: Period) -> tuple[Path, NDArray[np.generic]]:
+        """The file of a period, and its readings (steps, sensors, variables)."""
+        file, matrix = self._load(self.pattern, "readings", period)
+        names, shape = self._variables, matrix.shape
+        if matrix.ndim == 2:
+            matrix = matrix[:, :, None]
+        if matrix.ndim != 3 or matrix.shape[2] != len(names):
+            raise InputError(
+                f"{file}: {self.array}: found shape {shape}, "
+                f"expected (steps, sensors, {len(names)}) for {', '.join(names)}"
+            )
+        return file, matrix
+
+    def _width(self, period: Period) -> int | None:
+        """Number of sensors in a period's readings; None where they cannot be read, which is told elsewhere."""
+        try:
+            return self._series(period)[1].shape[1]
+        except InputError:
+            return None
+
+    def _check_growth(self, file: Path, count: int, period: Period) -> None:
+        """Refuse fewer columns than the period before has: nothing says which sensor has left."""
+        before = self.context.config.calendar.period(period.index - 1) if period.index else None
+        if before and count < (least := self._width(before) or 0):
+            raise InputError(
+                f"{file}: {self.array}: found {count} sensors, expected at least the {least} of period {before.key}; "
+                "keep the column of a sensor that has left, without numbers"
+            )
 
     def _load(self, pattern: str, field: str, period: Period) -> tuple[Path, NDArray[np.generic]]:
         files = self.context.find(pattern.replace("{period}", period.key), field)

@@ -30,6 +30,20 @@ class GraphSource:
     positions: Positions
     given: pl.DataFrame | None
 
+    def placed(self) -> NDArray[np.int64]:
+        """Nodes whose position is known.
+
+        Raises:
+            InputError: of several nodes there is none.
+        """
+        known = self.positions.known
+        if len(self.ids) > 1 and not len(known):
+            raise InputError(
+                "the graph recipe needs positions and no sensor of the period has one; name the columns of latitude "
+                "and longitude, or of x and y, in source.columns, or set graph.recipe to none"
+            )
+        return known
+
     def among_nodes(self, value: str) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
         """Given edges between nodes of the period: rows of source and target, and the values of a column.
 

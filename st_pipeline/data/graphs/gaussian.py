@@ -29,7 +29,7 @@ class Gaussian(GraphRecipe):
 
     def edges(self, source: GraphSource) -> Edges:
         positions = source.positions
-        known = positions.known
+        known = source.placed()
         sigma = self.sigma or positions.spread()
         if sigma <= 0 or len(known) < 2:
             return Edges(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))

@@ -27,7 +27,7 @@ class Nearest(GraphRecipe):
 
     def edges(self, source: GraphSource) -> Edges:
         positions = source.positions
-        known = positions.known
+        known = source.placed()
         k = min(self.k, len(known) - 1)
         if k < 1:
             return Edges(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))

@@ -42,7 +42,7 @@ class TimeFormat:
         if zoned is None:
             return f"{EXPECTED_TIME}; set source.time_format or source.time_unit for others"
         example = "2024-01-31 13:00+01:00, with a UTC offset" if zoned else "2024-01-31 13:00, without a UTC offset"
-        return f"a time such as {example} as in the first row; set source.time_format for others"
+        return f"a time such as {example} as in the first row; set source.time_format or source.time_unit for others"
 
 
 def text(name: str, dtype: pl.DataType) -> pl.Expr:

@@ -18,6 +18,7 @@ from st_pipeline.errors import InputError
 NULL_VALUES = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "-"]
 ROW_INDEX = "__row__"
 UTF8 = {"utf8", "utf8sig", "ascii", "usascii"}
+SIGNATURES = {b"PAR1": "a Parquet file; end its name in .parquet", b"PK\x03\x04": "a spreadsheet or a zip archive"}
 BLOCK = 1 << 22  # bytes of text checked at a time
 
 
@@ -49,10 +50,13 @@ def scan_csv(file: Path, options: CsvOptions) -> pl.LazyFrame:
     """All columns as text, and `ROW_INDEX` from 1.
 
     Raises:
-        InputError: the file is empty, is not in the encoding it is said to be, or names a column twice.
+        InputError: the file is empty or no text, is not in the encoding it is said to be, or names a column twice.
     """
     if file.stat().st_size == 0:
         raise InputError(f"{file}: is empty; expected a header and rows")
+    with file.open("rb") as handle:
+        if found := SIGNATURES.get(handle.read(4)):
+            raise InputError(f"{file}: expected CSV, found {found}")
     source: Path | bytes = file
     if options.is_utf8:
         _check_utf8(file)
@@ -125,7 +129,7 @@ def _as_utf8(file: Path, encoding: str) -> bytes:
 
 
 def _check_utf8(file: Path) -> None:
-    """Refuse bytes that are not UTF-8, naming the line."""
+    """Refuse bytes that are not UTF-8, and NUL, naming the line."""
     line = 1
     with open_bytes(file) as handle:
         for block in _blocks(handle):
@@ -137,6 +141,11 @@ def _check_utf8(file: Path) -> None:
                     f"{file}: line {line}: byte 0x{block[error.start]:02x} is not UTF-8; "
                     "save the file as UTF-8 or set source.encoding"
                 ) from None
+            if (place := block.find(0)) >= 0:
+                line += block[:place].count(b"\n")
+                raise InputError(
+                    f"{file}: line {line}: found a NUL byte; save the file as UTF-8 or set source.encoding"
+                )
             line += block.count(b"\n")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, timedelta
@@ -74,7 +75,7 @@ class LongTableReader(Reader):
         if not files:
             return super().edges(period)
         columns = {name: self.context.column(name) for name in EDGE_SCHEMA}
-        return pl.concat([self._facts(file, columns, EDGE_SCHEMA, {"source", "target"}) for file in files])
+        return pl.concat([self._facts(file, columns, EDGE_SCHEMA, {"source", "target"}, least=0) for file in files])
 
     def _check_style(self) -> None:
         style, refuse = self.style, self.context.refuse
@@ -142,8 +143,9 @@ class LongTableReader(Reader):
         columns: Mapping[str, str],
         schema: Mapping[str, pl.DataType | type[pl.DataType]],
         needed: set[str],
+        least: float = -math.inf,
     ) -> pl.DataFrame:
-        """A small table of facts: ids as text, numbers, dates; columns the file lacks are null."""
+        """A small table of facts: ids as text, numbers from `least` on, dates; columns the file lacks are null."""
         mapped = {name for name in schema if name in self.context.config.source.columns}
         with told(file, self.style.csv):
             optional = set(schema) - needed - mapped
@@ -157,6 +159,9 @@ class LongTableReader(Reader):
             if len(endless := frame.filter(pl.col(name).is_infinite())):
                 row, found = endless[ROW][0], endless[name][0]
                 raise InputError(f"{file}: data row {row}: {name}: found {found}, expected a finite number")
+            if len(low := frame.filter(pl.col(name) < least)):
+                row, found = low[ROW][0], low[name][0]
+                raise InputError(f"{file}: data row {row}: {name}: found {found}, expected at least {least:g}")
         for name in needed:
             if len(blank := frame.filter(pl.col(name).is_null())):
                 raise InputError(f"{file}: data row {blank[ROW][0]}: {name}: found nothing, expected an id")

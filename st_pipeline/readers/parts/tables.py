@@ -59,7 +59,9 @@ def choose(file: Path, columns: Mapping[str, str], optional: set[str], found: li
             chosen[ours] = theirs
         elif ours not in optional:
             what = f"column {theirs!r}" + (f" (for {ours})" if ours != theirs else "")
-            raise InputError(f"{file}: there is no {what}; {closest(theirs, found)}")
+            one_cell = len(found) == 1 and any(mark in found[0] for mark in ",;\t|")
+            hint = "; set source.delimiter if that is the header" if one_cell else ""
+            raise InputError(f"{file}: there is no {what}; {closest(theirs, found)}{hint}")
     return chosen
 
 

@@ -179,12 +179,22 @@ def test_archives_that_cannot_be_read_are_told(
         (np.zeros((2, 3)), "found shape (2, 3), expected a square adjacency matrix"),
         (np.array([[0, np.nan], [0, 0]]), "found a weight that is no finite number; expected 0 for no edge"),
         (np.array([["a"]]), "expected real numbers"),
+        (np.array([[0, -1], [0, 0]]), "found a weight below 0; expected 0 for no edge"),
+        (np.eye(3), "found shape (3, 3), expected a row for each of the 2 sensors"),
     ],
 )
 def test_adjacencies_that_cannot_be_read_are_told(make_reader: MakeReader, matrix: NDArray[Any], expected: str) -> None:
     with pytest.raises(InputError) as caught:
-        edges(of(make_reader, {"graph/2011_adj.npz": archive(x=matrix)}))
+        edges(of(make_reader, {"graph/2011_adj.npz": archive(x=matrix), "raw/2011.npz": archive(x=np.zeros((2, 2)))}))
     assert expected in str(caught.value)
+
+
+def test_a_matrix_never_loses_columns(make_reader: MakeReader) -> None:
+    files = {f"raw/{year}.npz": archive(x=np.zeros((2, count))) for year, count in ((2011, 3), (2012, 2))}
+    reader = of(make_reader, files)
+    first(reader)
+    with pytest.raises(InputError, match=r"2012\.npz: x: found 2 sensors, expected at least the 3 of period 2011"):
+        reader.readings(reader.context.config.calendar.periods()[1])  # type: ignore[attr-defined]
 
 
 def test_times_start_where_the_period_does(make_reader: MakeReader) -> None:

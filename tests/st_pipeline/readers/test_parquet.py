@@ -186,6 +186,6 @@ def test_a_column_that_is_there_twice_is_told(make_reader: MakeReader) -> None:
 
 def test_a_parquet_file_under_another_name_is_told(make_reader: MakeReader, tmp_path: Path) -> None:
     with pytest.raises(
-        InputError, match=r"readings\.csv: line 1: byte 0x.. is not UTF-8|readings\.csv: there is no column"
+        InputError, match=r"readings\.csv: expected CSV, found a Parquet file; end its name in \.parquet"
     ):
         january(make_reader({"format": "parquet"}, {"readings.csv": columns()}))
