@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import dagster as dg
 import polars as pl
 
-from assets.common import table
+from assets.common import StreamAssets, table
 from st_pipeline.data.verdict import Severity, Verdict
 
 CHECKS = {
@@ -15,6 +15,15 @@ CHECKS = {
     "warning_expectations": "Expectations that should hold: a failure is shown and stops nothing.",
 }
 LEVELS: dict[str, Severity] = {"critical_expectations": "critical", "warning_expectations": "warning"}
+
+
+def gate_checks(of: StreamAssets, asset: str, *, per_period: bool = True) -> list[dg.AssetCheckSpec]:
+    """The checks that an asset's own suite yields."""
+    partitions = of.partitions if per_period else None
+    return [
+        dg.AssetCheckSpec(name, asset=of.key(asset), description=text, partitions_def=partitions)
+        for name, text in CHECKS.items()
+    ]
 
 
 def check_results(verdict: Verdict, key: dg.AssetKey) -> Iterator[dg.AssetCheckResult]:

@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from assets.common import StreamAssets, encoded, frame_metadata, table
-from assets.gate import CHECKS, check_results, refuse
+from assets.gate import check_results, gate_checks, refuse
 from assets.pictures import picture
 from assets.raw import has_edges
 from resources.failures import user_errors
@@ -25,9 +25,7 @@ def network_assets(of: StreamAssets) -> list[dg.AssetsDefinition]:
         partitions_def=of.partitions,
         io_manager_key="frames",
         kinds={"polars", "parquet"},
-        check_specs=[
-            dg.AssetCheckSpec(name, asset=of.key("readings"), description=text) for name, text in CHECKS.items()
-        ],
+        check_specs=gate_checks(of, "readings"),
         description="Tidy readings with a quality flag per cell. The gate: a failed critical expectation stops here.",
         **of.common("readings", of.config("source", "timezone", "step", "periods", "target", "variables", "gate")),
     )

@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from assets.common import StreamAssets, encoded, frame_metadata, table
-from assets.gate import CHECKS, check_results, refuse
+from assets.gate import check_results, gate_checks, refuse
 from resources.failures import user_errors
 from resources.source import SourceResource
 from st_pipeline.data.inventory import inventory
@@ -39,9 +39,7 @@ def raw_assets(of: StreamAssets) -> list[dg.AssetsDefinition]:
         deps=[of.key("raw_files")],
         io_manager_key="frames",
         kinds={"polars", "parquet"},
-        check_specs=[
-            dg.AssetCheckSpec(name, asset=of.key("sensors"), description=text) for name, text in CHECKS.items()
-        ],
+        check_specs=gate_checks(of, "sensors", per_period=False),
         description="Static facts of every sensor: position, installation, retirement. Its suite runs inside.",
         **of.common("sensors", of.config("source")),
     )
@@ -61,9 +59,7 @@ def raw_assets(of: StreamAssets) -> list[dg.AssetsDefinition]:
         partitions_def=of.partitions,
         io_manager_key="frames",
         kinds={"polars", "parquet"},
-        check_specs=[
-            dg.AssetCheckSpec(name, asset=of.key("raw_readings"), description=text) for name, text in CHECKS.items()
-        ],
+        check_specs=gate_checks(of, "raw_readings"),
         description="Rows of the period as landed, with the file and row each came from. Its suite runs inside.",
         **of.common("raw_readings", of.config("source", "timezone", "step", "periods", "target", "gate")),
     )
