@@ -23,7 +23,7 @@ class ExpectationGate:
         place = pl.concat_str(["latitude", "longitude", "x", "y"], separator=" ", ignore_nulls=True)
         facts = sensors.with_columns(
             (pl.col("retired") - pl.col("installed")).dt.total_days().alias("days_in_service"),
-            (place != "").alias("placed"),
+            (_both("latitude", "longitude") | _both("x", "y")).alias("placed"),
             ((place == "") | (pl.col("sensor_id").n_unique().over(place) == 1)).alias("alone"),
             pl.col("valid_from").cast(pl.String).fill_null(""),
         )
@@ -44,6 +44,10 @@ class ExpectationGate:
         if not len(sensors):
             return whole
         return Verdict(name, whole.findings + judge(name, sensors, readings_suite(stream)).findings)
+
+
+def _both(one: str, other: str) -> pl.Expr:
+    return pl.col(one).is_not_null() & pl.col(other).is_not_null()
 
 
 @cache
@@ -100,13 +104,19 @@ def _found(item: Expected, result: dict[str, Any]) -> str:
     count = result.get("unexpected_count", 0)
     if not count:
         return f"{result.get('element_count', 0)} rows as expected"
-    values = [value for value in result.get("partial_unexpected_list", [])[:SHOWN] if not isinstance(value, bool)]
+    unexpected = result.get("partial_unexpected_list", [])[:SHOWN]
+    values = [value for value in unexpected if not isinstance(value, bool) and not _absent(value)]
     shown = ", ".join(_shown(value) for value in values)
     if item.name is None:
         return f"{item.arguments['column']} = {shown or False}"
     culprits = [entry.get(item.name) for entry in result.get("unexpected_index_list") or []]
-    names = ", ".join(str(name) for name in dict.fromkeys(culprits[:SHOWN]))
+    shown_names = (f"no {item.name}" if _absent(name) else str(name) for name in culprits[:SHOWN])
+    names = ", ".join(dict.fromkeys(shown_names))
     return f"{count} of {result['element_count']}" + (f": {names}" if names else "") + (f" ({shown})" if shown else "")
+
+
+def _absent(value: Any) -> bool:
+    return value is None or value != value
 
 
 def _shown(value: Any) -> str:

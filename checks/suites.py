@@ -59,7 +59,7 @@ def raw_suite(stream: StreamConfig) -> list[Expected]:
             "warning",
         ),
         Expected(
-            f"at most {gate.warn_missing:.0%} rows without {stream.variable_names[0]}",
+            f"at most {_percent(gate.warn_missing)} rows without {stream.variable_names[0]}",
             "ExpectColumnValuesToBeBetween",
             _between("empty", 0, gate.warn_missing),
             "warning",
@@ -76,13 +76,13 @@ def network_suite(stream: StreamConfig) -> list[Expected]:
             "every sensor, time and copy once", "ExpectColumnValuesToBeInSet", _in_set("unique", [True]), name=None
         ),
         Expected(
-            f"at most {gate.critical_missing:.0%} of the network's {target} missing",
+            f"at most {_percent(gate.critical_missing)} of the network's {target} missing",
             "ExpectColumnValuesToBeBetween",
             _between("missing", 0, gate.critical_missing),
             name=None,
         ),
         Expected(
-            f"at most {gate.critical_faulty:.0%} of the landed {target} out of range, stuck or spikes",
+            f"at most {_percent(gate.critical_faulty)} of the landed {target} out of range, stuck or spikes",
             "ExpectColumnValuesToBeBetween",
             _between("faulty", 0, gate.critical_faulty),
             name=None,
@@ -98,13 +98,13 @@ def readings_suite(stream: StreamConfig) -> list[Expected]:
             "every sensor in the sensor table", "ExpectColumnValuesToBeInSet", _in_set("known", [True]), "warning"
         ),
         Expected(
-            f"at most {gate.warn_missing:.0%} of a sensor missing",
+            f"at most {_percent(gate.warn_missing)} of a sensor missing",
             "ExpectColumnValuesToBeBetween",
             _between("missing", 0, gate.warn_missing),
             "warning",
         ),
         Expected(
-            f"at most {gate.warn_faulty:.0%} of a sensor out of range, stuck or spikes",
+            f"at most {_percent(gate.warn_faulty)} of a sensor out of range, stuck or spikes",
             "ExpectColumnValuesToBeBetween",
             _between("faulty", 0, gate.warn_faulty),
             "warning",
@@ -130,3 +130,7 @@ def _between(column: str, low: float | None, high: float | None) -> dict[str, An
 
 def _in_set(column: str, values: list[Any]) -> dict[str, Any]:
     return {"column": column, "value_set": values}
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.4g}%"

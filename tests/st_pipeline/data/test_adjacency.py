@@ -84,6 +84,7 @@ def test_positions_are_those_of_the_last_day_of_the_period(
         {"sensor_id": "a", "x": 0.0, "y": 0.0},
         {"sensor_id": "b", "x": 900.0, "y": 0.0},
         {"sensor_id": "b", "x": 5.0, "y": 0.0, "valid_from": date.fromisoformat(moved_on)},
+        *({"sensor_id": name} for name in "cd"),
     )
     found = build("ab", sensors=sensors, recipe="gaussian", sigma=10.0)
     assert bool(found.by_name()) == together
