@@ -29,9 +29,9 @@ def forecasts(arrays: PeriodArrays, name: str, steps_per_day: int = DAY) -> Valu
     return torch.cat(made).double().numpy()
 
 
-def readings(seed: int, missing: float = 0.4) -> tuple[Values, NDArray[np.bool_]]:
+def readings(seed: int, missing: float = 0.4, length: int = LENGTH) -> tuple[Values, NDArray[np.bool_]]:
     random = np.random.default_rng(seed)
-    values = random.gamma(2, 30, (LENGTH, NODES)).astype(np.float32).astype(np.float64)
+    values = random.gamma(2, 30, (length, NODES)).astype(np.float32).astype(np.float64)
     return values, random.random(values.shape) >= missing
 
 
@@ -81,10 +81,12 @@ def test_nothing_after_the_window_is_read(make_arrays: Make, name: str, seed: in
 
 
 @pytest.mark.parametrize("name", NAIVE_MODELS)
-@given(seed=SEEDS, missing=st.sampled_from([0.0, 0.3, 0.7, 0.97]))
-def test_forecasts_are_those_of_the_rule_told_in_words(make_arrays: Make, name: str, seed: int, missing: float) -> None:
-    values, seen = readings(seed, missing)
-    seen[:, 2] &= np.arange(LENGTH) >= seed % LENGTH  # comes late, at times too late for an average of its own
+@given(seed=SEEDS, missing=st.sampled_from([0.0, 0.3, 0.7, 0.97]), length=st.sampled_from([2 * WEEK, LENGTH]))
+def test_forecasts_are_those_of_the_rule_told_in_words(
+    make_arrays: Make, name: str, seed: int, missing: float, length: int
+) -> None:
+    values, seen = readings(seed, missing, length)
+    seen[:, 2] &= np.arange(length) >= seed % length  # comes late, at times too late for an average of its own
     arrays = make_arrays(values, seen, **SLOW)
     found = forecasts(arrays, name)
     first = arrays.cuts.test.start + SLOW["window"]

@@ -27,7 +27,8 @@ from st_pipeline.training.learner import Learner, PeriodData
 from st_pipeline.types import Graph
 
 Parts = dict[str, Checkpoint]
-WEEK = slice(-7 * 24 - 4, None)  # the steps that a trace shows, and those of its last forecast
+SPLIT = {"train": 0.3, "validation": 0.2, "test": 0.5}  # half of three weeks: more than a trace shows
+TEST, SHOWN = slice(504 // 2, None), slice(-7 * 24 - 4, None)  # steps of a period
 FIRST, SECOND, THIRD = "2024-01-01", "2024-01-22", "2024-02-12"
 
 
@@ -69,7 +70,7 @@ def live(make_learner, make_history, compute) -> Callable[..., Life]:
 def life(live) -> Life:
     """The model of protocol `sound` with everything that belongs to a sensor: scaling, prompt and context rows."""
     backbone = {"name": "stgnn", "hidden": 8, "calendar": True, "context": 2}
-    return live("eac", backbone=backbone, seasonal=["1d", "7d"])
+    return live("eac", backbone=backbone, seasonal=["1d", "7d"], stream={"split": SPLIT})
 
 
 def reordered(data: PeriodData, order: Sequence[int]) -> PeriodData:
@@ -84,7 +85,7 @@ def reordered(data: PeriodData, order: Sequence[int]) -> PeriodData:
     return PeriodData(data.period, replace(data.nodes, ids=ids), tensor, graph)
 
 
-def silenced(data: PeriodData, sensors: Sequence[str], steps: slice = WEEK) -> PeriodData:
+def silenced(data: PeriodData, sensors: Sequence[str], steps: slice = SHOWN) -> PeriodData:
     """The period without the readings of some sensors in some steps."""
     values, flags = data.tensor.values.copy(), data.tensor.flags.copy()
     for row in data.nodes.index_of(sensors):
@@ -161,13 +162,13 @@ def test_sensors_that_a_model_has_never_met_are_scored_the_same_way_every_time(
 ) -> None:
     learner = make_learner("eac", protocol=protocol)
     history = make_history(learner.stream)
-    parts = learner.learn(history[SECOND], None, compute=compute)  # has not met b
-    known = {key: history[key] for key in (FIRST, SECOND)}
-    one = evaluate(learner, parts, known, compute).scores
-    torch.rand(3)
-    other = evaluate(learner, parts, known, compute).scores
-    assert one.equals(other)
-    assert one["value"].is_finite().all()
+    parts = learner.learn(history[THIRD], None, compute=compute)  # has not met e, which is of both earlier periods
+    together = evaluate(learner, parts, history, compute).scores
+    assert together["value"].is_finite().all()
+    for key in (FIRST, SECOND):
+        torch.rand(3)
+        alone = evaluate(learner, parts, {key: history[key], THIRD: history[THIRD]}, compute).scores
+        assert alone.filter(pl.col("period") == key).equals(together.filter(pl.col("period") == key))
 
 
 def test_scoring_changes_neither_model_nor_data_nor_the_global_random_state(life: Life) -> None:
@@ -263,10 +264,10 @@ def test_exemplars_are_measured_in_the_days_shown(life: Life, silent: set[str]) 
 
 
 def test_a_sensor_silent_through_the_test_part_has_no_error(life: Life) -> None:
-    evaluation = life.scored(changed={THIRD: silenced(life.history[THIRD], ["c"], slice(300, None))})
+    evaluation = life.scored(changed={THIRD: silenced(life.history[THIRD], ["c"], TEST)})
     assert sensors(evaluation)["c"] == (None, None, 0)
     assert evaluation.scores["value"].is_finite().all()
-    only_h = life.scored(changed={THIRD: silenced(life.history[THIRD], ["f", "g"], slice(300, None))}).scores
+    only_h = life.scored(changed={THIRD: silenced(life.history[THIRD], ["f", "g"], TEST)}).scores
     born = only_h.filter((pl.col("period") == THIRD) & (pl.col("cohort") == SECOND))
     assert len(born) and born["value"].null_count() == len(born)
 
