@@ -129,7 +129,7 @@ def network_assets(of: StreamAssets) -> list[dg.AssetsDefinition]:
                 )
         current, nodes = built.pop(context.partition_key), node_sets[context.partition_key]
         statistics = graph_statistics(current, next(iter(built.values()), None))
-        places = positions_at(sensors, nodes.ids, of.period(context).end.date())
+        places = positions_at(sensors, nodes.ids, of.period(context).last_day)
         figure = network_plot(places, current, new=nodes.index_of((*nodes.added, *nodes.returned)))
         return encoded(current, ADJACENCY, {**statistics, "network": picture(figure)})
 

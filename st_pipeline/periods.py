@@ -30,6 +30,11 @@ class Period:
     def days(self) -> float:
         return (self.end - self.start) / timedelta(days=1)
 
+    @property
+    def last_day(self) -> date:
+        """On the stream's clock; what is in force on it is in force for the period."""
+        return self.end.date() - timedelta(days=1)
+
 
 @dataclass(frozen=True)
 class Cadence:

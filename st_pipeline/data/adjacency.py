@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -60,7 +59,7 @@ def build_adjacency(
     """
     if edges is not None and len(sensors):
         _known_only(edges, sensors, config)
-    positions = positions_at(sensors, sensor_ids, period.end.date() - timedelta(days=1))
+    positions = positions_at(sensors, sensor_ids, period.last_day)
     found = graph_recipes.build(config.graph.spec()).edges(GraphSource(sensor_ids, positions, edges))
     order = np.lexsort((found.column, found.row))
     row, column = (part[order].astype(np.int64) for part in (found.row, found.column))

@@ -104,7 +104,7 @@ def _headline(data: ReportData) -> str:
 
 
 def _figures(data: ReportData) -> dict[str, Markup]:
-    places = positions_at(data.sensors, data.nodes.ids, data.period.end.date())
+    places = positions_at(data.sensors, data.nodes.ids, data.period.last_day)
     new = data.nodes.index_of((*data.nodes.added, *data.nodes.returned))
     errors = {item["sensor_id"]: item["wape"] for item in _diagnostics(data).get("sensors", [])}
     counts = {

@@ -118,3 +118,14 @@ def test_a_period_is_found_by_its_key_or_the_closest_is_named() -> None:
     assert stream.find("2013-01").index == 2
     with pytest.raises(InputError, match=r"no period '2013-1'; did you mean '2013-0[17]'"):
         stream.find("2013-1")
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Australia/Melbourne", "America/Santiago"])
+def test_the_last_day_of_a_period_is_the_day_before_the_next(zone: str) -> None:
+    calendar = Calendar(Cadence.parse("quarter"), date(2024, 1, 1), date(2025, 1, 1), zone)
+    assert [period.last_day for period in calendar.periods()] == [
+        date(2024, 3, 31),
+        date(2024, 6, 30),
+        date(2024, 9, 30),
+        date(2024, 12, 31),
+    ]

@@ -83,11 +83,12 @@ class Calendar(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Small embeddings: training starts near the plain network, the lagged channels start as their mean."""
+        """Small embeddings; the output starts as the mean of the lagged channels, or without any as the last value."""
         for table in (self.time_of_day, self.day_of_week):
             nn.init.normal_(table, std=0.1)
         with torch.no_grad():
             self.latest.zero_()
+            self.latest[0] = 0.0 if self.shape.lags else 1.0
             self.mixture.fill_(1 / max(self.shape.lags, 1))
 
     def forward(self, window: Window) -> Tensor:
