@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import glob
+import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
+import yaml
 
+from st_pipeline.config import RESERVED, check_variable
 from st_pipeline.errors import InputError, closest
 from st_pipeline.periods import Cadence
+from st_pipeline.readers.npz import largest_array
 from st_pipeline.readers.parts.columns import TimeFormat, is_zoned, time
-from st_pipeline.readers.parts.csv_table import CsvOptions
-from st_pipeline.readers.parts.tables import ROW, open_table, table_columns
+from st_pipeline.readers.parts.csv_table import CsvOptions, open_bytes
+from st_pipeline.readers.parts.tables import PARQUET, ROW, open_table, table_columns, told
 
 IDS = ("sensor_id", "id", "sensor", "station", "station_id", "site", "node", "detector", "meter")
 TIMES = ("timestamp", "time", "datetime", "date_time", "date", "measured_at")
@@ -22,6 +28,16 @@ LONGITUDES = ("longitude", "lon", "lng", "long")
 PLANAR = (("x", "y"), ("x_m", "y_m"), ("easting", "northing"))
 SAMPLE = 200_000  # rows that the guesses are made from
 CADENCES = {"year": 365, "half-year": 182, "quarter": 91, "month": 30, "week": 7}  # days
+TABLES = {".csv", ".txt", ".tsv", ".parquet", ".pq", ".gz", ".zst"}
+MATRIX_STEP, MATRIX_START = timedelta(minutes=5), date(2024, 1, 1)
+MODELS = (
+    "window: 12",
+    "horizon: 12",
+    "models:",
+    "  - {name: eac, backbone: stgnn, prompt_pool: {rank: 6}, strategy: eac}",
+    "  - {name: retrain, backbone: stgnn, strategy: retrain}",
+)
+MOST_HEADER = 100_000  # bytes
 LEAST_STEPS = 400  # a period should have at least this many steps
 
 
@@ -36,6 +52,7 @@ class Guess:
     first: date
     last: date
     zoned: bool
+    delimiter: str
 
 
 def scaffold(name: str, readings: Path, sensors: Path | None) -> str:
@@ -44,9 +61,13 @@ def scaffold(name: str, readings: Path, sensors: Path | None) -> str:
     Raises:
         InputError: a table cannot be read, or has no column that could be an id, a time or a value.
     """
+    if readings.suffix.lower() == ".npz":
+        if sensors is not None:
+            raise InputError(f"{sensors}: the columns of a matrix have no ids; leave the sensors out")
+        return _of_matrix(name, readings)
     guess = guess_readings(readings)
-    columns = {"sensor_id": guess.sensor_id, "timestamp": guess.timestamp}
-    columns |= {_variable(column): column for column in guess.values}
+    variables = _variables(guess.values)
+    columns = {"sensor_id": guess.sensor_id, "timestamp": guess.timestamp, **variables}
     graph = "{recipe: none}  # guessed: no positions"
     if sensors is not None:
         positions = guess_positions(sensors, guess.sensor_id)
@@ -54,40 +75,63 @@ def scaffold(name: str, readings: Path, sensors: Path | None) -> str:
         if positions.keys() - {"sensor_id"}:
             graph = "{recipe: gaussian, threshold: 0.5}"
     shown = ", ".join(
-        f"{ours}: {_quoted(theirs)}"
+        f"{_quoted(ours)}: {_quoted(theirs)}"
         for ours, theirs in columns.items()
         if ours != theirs or ours not in ("sensor_id", "timestamp")
     )
     every, start, end = _periods(guess)
-    target = _variable(guess.values[0])
+    target = next(iter(variables))
     lines = [
-        f"name: {name}",
+        f"name: {_quoted(name)}",
         'description: ""',
         "source:",
         f"  format: {'parquet' if readings.suffix.lower() in ('.parquet', '.pq') else 'csv'}",
-        f"  readings: {_quoted(readings.name)}",
-        *([f"  sensors: {_quoted(sensors.name)}"] if sensors else []),
+        f"  readings: {_quoted(glob.escape(readings.name))}",
+        *([f"  delimiter: {json.dumps(guess.delimiter)}"] if guess.delimiter != "," else []),
+        *([f"  sensors: {_quoted(glob.escape(sensors.name))}"] if sensors else []),
         f"  columns: {{{shown}}}  # guessed: every other column is left out",
         "  interval: start  # guessed: a timestamp is the start of its interval; else end",
         f"timezone: UTC  # {'the clock people use' if guess.zoned else 'guessed: the clock of the timestamps'}",
         f"step: {_duration(guess.step)}  # guessed from the gaps between timestamps",
         f"periods: {{every: {every}, start: {start}, end: {end}}}  # guessed; without end it goes on as time passes",
-        f"target: {target}  # guessed: the first column of numbers",
+        f"target: {_quoted(target)}  # guessed: the first column of numbers",
         "variables:",
-        f"  {target}: {{}}  # e.g. {{unit: vehicles/h, minimum: 0, maximum: 8000, sentinels: [-1], stuck: 6h}}",
+        f"  {_quoted(target)}: {{}}  # e.g. {{unit: cars/h, minimum: 0, maximum: 8000, sentinels: [-1], stuck: 6h}}",
         f"graph: {graph}",
-        "window: 12",
-        "horizon: 12",
-        "models:",
-        "  - {name: eac, backbone: stgnn, prompt_pool: {rank: 6}, strategy: eac}",
+        *MODELS,
         "  - name: eac_calendar",
         "    backbone: {name: stgnn, calendar: true, context: 8}",
         "    prompt_pool: {rank: 8}",
         "    strategy: eac",
         f"    seasonal: {_seasons(guess)}",
         "    training: {learning_rate: 0.003}",
-        "  - {name: retrain, backbone: stgnn, strategy: retrain}",
         "champion: eac_calendar",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _of_matrix(name: str, file: Path) -> str:
+    """The text of a stream file for one matrix, time by sensor, whose calendar and step are not known."""
+    _require(file)
+    array, shape = largest_array(file)
+    count = shape[2] if len(shape) == 3 else 1
+    variables = [f"channel_{index}" for index in range(count)] if count > 1 else ["value"]
+    days = -(-shape[0] * MATRIX_STEP // timedelta(days=1))
+    end = MATRIX_START + timedelta(days=days)
+    lines = [
+        f"name: {_quoted(name)}",
+        'description: ""',
+        "source:",
+        "  format: npz",
+        f"  readings: {_quoted(glob.escape(file.name))}  # with more files, write {{period}} for the period's key",
+        f"  array: {_quoted(array)}  # guessed: the largest",
+        f"  columns: {{{', '.join(f'{variable}: {variable}' for variable in variables)}}}",
+        f"step: {_duration(MATRIX_STEP)}  # guessed: a matrix has no times",
+        f"periods: {{every: {days}d, start: {MATRIX_START}, end: {end}, nominal: true}}  # guessed",
+        f"target: {variables[0]}  # guessed: the first channel",
+        "graph: {recipe: none}  # for an adjacency, set source.adjacency and {recipe: edges}",
+        *MODELS,
+        "champion: eac",
     ]
     return "\n".join(lines) + "\n"
 
@@ -108,9 +152,14 @@ def guess_readings(file: Path) -> Guess:
         raise InputError(
             f"{file}: no sensor has two different times in the first {SAMPLE:,} rows; expected a table over time"
         )
+    if timedelta(days=1) % step or step % timedelta(seconds=1):
+        raise InputError(
+            f"{file}: {timestamp}: the time between two readings is mostly {step}; expected one that divides a day, "
+            "such as 5min, 15min or 1h"
+        )
     first, last = times.min(), times.max()
     assert isinstance(first, datetime) and isinstance(last, datetime)
-    return Guess(sensor_id, timestamp, values, step, first.date(), last.date(), zoned)
+    return Guess(sensor_id, timestamp, values, step, first.date(), last.date(), zoned, guess_delimiter(file))
 
 
 def guess_positions(file: Path, sensor_id: str) -> dict[str, str]:
@@ -133,13 +182,28 @@ def guess_positions(file: Path, sensor_id: str) -> dict[str, str]:
     return found
 
 
-def _sample(file: Path) -> pl.DataFrame:
+def _require(file: Path) -> None:
     if not file.is_file():
         raise InputError(f"{file}: there is no such file")
-    if file.suffix.lower() not in {".csv", ".txt", ".tsv", ".parquet", ".pq", ".gz", ".zst"}:
-        raise InputError(f"{file}: expected a .csv or .parquet table")
-    columns = table_columns(file, CsvOptions())
-    return next(open_table(file, {name: name for name in columns}, set(), CsvOptions())).head(SAMPLE).collect()
+
+
+def _sample(file: Path) -> pl.DataFrame:
+    _require(file)
+    if file.suffix.lower() not in TABLES:
+        raise InputError(f"{file}: expected a .csv or .parquet table, or an .npz archive for the readings")
+    csv = CsvOptions(delimiter=guess_delimiter(file))
+    columns = {name: name for name in table_columns(file, csv) if name != ROW}
+    with told(file, csv):
+        return next(open_table(file, columns, set(), csv)).head(SAMPLE).collect()
+
+
+def guess_delimiter(file: Path) -> str:
+    """What separates most cells of the header; a comma for a file that is no CSV."""
+    if file.suffix.lower() in PARQUET:
+        return ","
+    with told(file), open_bytes(file) as handle:
+        header = handle.readline(MOST_HEADER).decode("utf-8", "replace")
+    return max(",;\t|", key=header.count)
 
 
 def _pick(names: Sequence[str], known: Sequence[str], file: Path, what: str) -> str:
@@ -181,10 +245,20 @@ def _periods(guess: Guess) -> tuple[str, date, date]:
     cadence = Cadence.parse(every)
     months = cadence.months
     start = date(guess.first.year, (guess.first.month - 1) // months * months + 1, 1) if months else guess.first
-    index = 1
-    while cadence.start_of(start, index) <= guess.last:
-        index += 1
-    return every, start, cadence.start_of(start, index)
+    bounds = [start]
+    while bounds[-1] <= guess.last:
+        bounds.append(cadence.start_of(start, len(bounds)))
+    if len(bounds) > 2 and _is_sparse(bounds[0], bounds[1], guess):
+        del bounds[0]
+    if len(bounds) > 2 and _is_sparse(bounds[-2], bounds[-1], guess):
+        del bounds[-1]
+    return every, bounds[0], bounds[-1]
+
+
+def _is_sparse(start: date, end: date, guess: Guess) -> bool:
+    """Whether the data cover less than half of a period."""
+    covered = min(end, guess.last + timedelta(days=1)) - max(start, guess.first)
+    return covered < (end - start) / 2
 
 
 def _seasons(guess: Guess) -> str:
@@ -198,17 +272,24 @@ def _seasons(guess: Guess) -> str:
     return f"[{', '.join(lags)}]"
 
 
-def _variable(column: str) -> str:
-    return "".join(letter if letter.isalnum() else "_" for letter in column).strip("_").lower() or "value"
+def _variables(columns: Sequence[str]) -> dict[str, str]:
+    """Names that a variable may have -> the file's columns."""
+    found: dict[str, str] = {}
+    for column in columns:
+        name = re.sub(r"\W+", "_", column.lower()).strip("_")[:40]
+        try:
+            name = name if check_variable(name) not in {*RESERVED, *found} else f"{name}_value"
+        except ValueError:
+            name = f"value_{name}".strip("_")
+        found[name if name not in found else f"{name}_{len(found) + 1}"] = column
+    return found
 
 
 def _quoted(text: str) -> str:
-    plain = text.replace("_", "").replace("-", "").replace(".", "")
-    return (
-        text
-        if plain.isalnum() and not text[0].isdigit()
-        else '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    )
+    """Text as YAML reads it back."""
+    if re.fullmatch(r"[A-Za-z][\w.-]*", text) and yaml.safe_load(text) == text:
+        return text
+    return json.dumps(text, ensure_ascii=not text.isprintable())
 
 
 def _duration(step: timedelta) -> str:

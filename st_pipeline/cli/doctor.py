@@ -95,7 +95,7 @@ def _state(problems: list[str]) -> dict[str, Any]:
     folder = home()
     parent = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(parent).free / GIB
-    if not os.access(parent, os.W_OK):
+    if not (parent.is_dir() and os.access(parent, os.W_OK)):
         problems.append(f"{folder} cannot be written; set ST_PIPELINE_HOME to a folder that can")
     if free < LEAST_DISK:
         problems.append(f"{parent} has {free:.1f} GiB free, expected at least {LEAST_DISK}")

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import click
+from rich.markup import escape
 
 from st_pipeline.cli.output import console
 from st_pipeline.config import check_name
@@ -18,7 +19,10 @@ from st_pipeline.streams import FILE, load_stream
 @click.command()
 @click.argument("name")
 @click.option(
-    "--readings", type=click.Path(), required=True, help="Long table: sensor id, time, values; CSV or Parquet."
+    "--readings",
+    type=click.Path(),
+    required=True,
+    help="Long table: sensor id, time, values; CSV or Parquet. Or a matrix, time by sensor; npz.",
 )
 @click.option("--sensors", type=click.Path(), help="Table of sensors with positions; CSV or Parquet.")
 @click.option("--into", type=click.Path(), default="streams", show_default=True, help="Folder of stream folders.")
@@ -32,6 +36,8 @@ def new(name: str, readings: str, sensors: str | None, into: str) -> None:
     if folder.exists():
         raise InputError(f"{folder} exists already; choose another name or remove it")
     tables = [Path(readings), *([Path(sensors)] if sensors else [])]
+    if len({table.name for table in tables}) < len(tables):
+        raise InputError(f"both tables are called {tables[0].name!r}; rename one of them")
     text = scaffold(name, tables[0], tables[1] if sensors else None)
     draft = folder.with_name(f".{name}.new") / name
     shutil.rmtree(draft.parent, ignore_errors=True)
@@ -45,5 +51,6 @@ def new(name: str, readings: str, sensors: str | None, into: str) -> None:
         raise InputError(f"{folder}: cannot be written: {error.strerror or error}") from None
     finally:
         shutil.rmtree(draft.parent, ignore_errors=True)
-    console.print(f"wrote {folder / FILE}; look at the lines marked 'guessed', then:", soft_wrap=True)
+    where = escape(str(folder / FILE))
+    console.print(f"wrote {where}; look at the lines marked 'guessed', then:", soft_wrap=True)
     console.print(f"  st-pipeline check {name}\n  st-pipeline run {name}")

@@ -10,10 +10,13 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 WIDTH = 150  # at least: a table that is too wide for the window is better than one with its numbers cut off
-console = Console(highlight=False, width=max(WIDTH, shutil.get_terminal_size().columns))
+WIDEST = 1000
+console = Console(highlight=False, emoji=False, width=max(WIDTH, shutil.get_terminal_size().columns))
 
 
 def print_json(document: Any) -> None:
@@ -34,11 +37,15 @@ def print_table(title: str, rows: Sequence[Mapping[str, Any]], columns: Mapping[
     """Rows as a table; `columns` maps keys to headings, the row whose first cell is `marked` stands out."""
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
     for index, heading in enumerate(columns.values()):
-        table.add_column(heading, justify="left" if index == 0 else "right", no_wrap=index == 0)
+        justify = "left" if index == 0 else "right"
+        table.add_column(heading, justify=justify, no_wrap=index == 0, overflow="fold")  # type: ignore[arg-type]
     for row in rows:
         cells = [shown(row.get(key)) for key in columns]
-        table.add_row(*cells, style="bold" if marked and cells[0] == marked else None)
+        table.add_row(*map(escape, cells), style="bold" if marked and cells[0] == marked else None)
+    width = console.width
+    console.width = max(width, Measurement.get(console, console.options.update(max_width=WIDEST), table).minimum)
     console.print(table)
+    console.width = width
 
 
 def shown(value: Any) -> str:

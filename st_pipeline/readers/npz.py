@@ -167,6 +167,24 @@ class NpzReader(Reader):
             raise InputError(f"{file}: cannot be read as npz: {reason}") from None
 
 
+def largest_array(file: Path) -> tuple[str, tuple[int, ...]]:
+    """Name and shape of the largest array of two or three axes.
+
+    Raises:
+        InputError: the archive has none, or cannot be read.
+    """
+    shapes = {}
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            shapes = {name: archive[name].shape for name in archive.files if archive[name].ndim in (2, 3)}
+    except Exception as error:  # as in NpzReader
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(f"{file}: cannot be read as npz: {reason}") from None
+    if not shapes:
+        raise InputError(f"{file}: there is no array of time by sensor; expected one of two or three axes")
+    return max(shapes.items(), key=lambda item: int(np.prod(item[1])))
+
+
 def column_ids(count: int) -> list[str]:
     """Ids of the columns of a matrix: `00000`, `00001`, ..."""
     return [f"{index:05d}" for index in range(count)]

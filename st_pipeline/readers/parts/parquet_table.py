@@ -17,7 +17,7 @@ MILLISECONDS = pa.timestamp("ms")
 
 def parquet_columns(file: Path) -> list[str]:
     """Names of the columns."""
-    with pq.ParquetFile(file) as parquet:
+    with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
         return [str(name) for name in parquet.schema_arrow.names]
 
 
@@ -30,7 +30,7 @@ def parquet_parts(file: Path, columns: Mapping[str, str]) -> Iterator[pl.DataFra
     Raises:
         InputError: a column is twice in the file, or holds something else.
     """
-    with pq.ParquetFile(file) as parquet:
+    with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
         schema = parquet.schema_arrow
         for name in columns.values():
             if schema.names.count(name) > 1:
