@@ -47,7 +47,7 @@ def examine(stream: Stream, reader: Reader) -> dict[str, Any]:
     from checks.gate import ExpectationGate
 
     config, gate = stream.config, ExpectationGate()
-    sensors = reader.sensors()
+    files, sensors = reader.files(), reader.sensors()
     verdicts = [gate.sensors(config, sensors)]
     periods: list[dict[str, Any]] = []
     seen: set[str] = set()
@@ -61,7 +61,6 @@ def examine(stream: Stream, reader: Reader) -> dict[str, Any]:
         row["new"] = len(ids - seen)
         seen |= ids
         periods.append(row)
-    files = reader.files()
     return {
         "stream": stream.name,
         "file": str(stream.folder / "stream.yaml"),
