@@ -105,7 +105,7 @@ def _found(item: Expected, result: dict[str, Any]) -> str:
     if not count:
         return f"{result.get('element_count', 0)} rows as expected"
     unexpected = result.get("partial_unexpected_list", [])[:SHOWN]
-    values = [value for value in unexpected if not isinstance(value, bool) and not _absent(value)]
+    values = [value for value in unexpected if not isinstance(value, bool | dict) and not _absent(value)]
     shown = ", ".join(_shown(value) for value in values)
     if item.name is None:
         return f"{item.arguments['column']} = {shown or False}"
