@@ -56,7 +56,7 @@ class StreamAssets:
         if calendar.end:
             offset = sum(period.end > now for period in calendar.periods())
         elif exclusions:  # a tick a minute after midnight ends the window of a start, and the newest start is left out
-            cron, offset, now = "0,1 0 * * *", -1, now - LAG
+            cron, offset, now = cron.replace("0 0", "0,1 0", 1), -1, now - LAG
             exclusions.append("1 0 * * *")
         found = dg.TimeWindowPartitionsDefinition(
             cron_schedule=cron,
@@ -73,21 +73,22 @@ class StreamAssets:
         return found
 
     def _days_without_start(self) -> list[datetime]:
-        """Of an N-day cadence, the days on which no period starts: its cron expression ticks daily."""
+        """Of an N-day cadence, the ticks of its cron expression at which no period starts."""
         calendar = self.stream.config.calendar
-        days = calendar.cadence.days
-        if days in (0, 1, 7):
+        days, tick = calendar.cadence.days, calendar.cadence.tick
+        if days in (0, tick):
             return []
         last = calendar.end or (datetime.now(UTC) + AHEAD).date()
-        return [_midnight(calendar.first, day) for day in range((last - calendar.first).days) if day % days]
+        return [_midnight(calendar.first, day) for day in range(0, (last - calendar.first).days, tick) if day % days]
 
     def _ticks_after_end(self) -> list[datetime]:
         """Ticks after the end of a stream that has ended: the UI's plots go back from today and would find nothing."""
         calendar = self.stream.config.calendar
         if calendar.end is None or calendar.end >= datetime.now(UTC).date():
             return []
-        cadence = replace(calendar.cadence, days=1) if calendar.cadence.days not in (0, 7) else calendar.cadence
-        horizon = date(datetime.now(UTC).year + 3, 1, 1)
+        cadence = calendar.cadence
+        cadence = replace(cadence, days=cadence.tick) if cadence.days else cadence
+        horizon = date(datetime.now(UTC).year + 2, 1, 1)
         ticks = (cadence.start_of(calendar.end, index) for index in count(1))
         return [_midnight(day) for day in takewhile(lambda day: day < horizon, ticks)]
 

@@ -74,7 +74,7 @@ class Cadence:
         return date(month // 12, month % 12 + 1, first.day)
 
     def cron(self, first: date) -> str:
-        """Cron expression whose ticks include every period start; N-day cadences tick daily."""
+        """Cron expression whose ticks include every period start; N-day cadences tick daily or weekly."""
         if self.months == 12:
             return f"0 0 {first.day} {first.month} *"
         if self.months > 1:
@@ -82,7 +82,12 @@ class Cadence:
             return f"0 0 {first.day} {','.join(map(str, months))} *"
         if self.months == 1:
             return f"0 0 {first.day} * *"
-        return f"0 0 * * {first.isoweekday() % 7}" if self.days == 7 else "0 0 * * *"
+        return f"0 0 * * {first.isoweekday() % 7}" if self.tick == 7 else "0 0 * * *"
+
+    @property
+    def tick(self) -> int:
+        """Of an N-day cadence, days between the ticks of its cron expression: 7 if N weeks, else 1."""
+        return 1 if self.days % 7 else 7
 
     def key_format(self, first: date) -> str:
         """The shortest `strftime` format that names a period by its start."""

@@ -47,13 +47,11 @@ def materialise(name: str, *, periods: str | None, models: str | None, as_json: 
     from st_pipeline.cli.look import has_leaderboard, leaderboard_rows, report_path, show_leaderboard
     from st_pipeline.cli.runner import Runner, scope
     from st_pipeline.streams import find_stream
-    from st_pipeline.training.compute import Compute
 
     begin = time.perf_counter()
     stream = find_stream(name)
     wanted = scope(stream, periods, models)
-    with Compute.from_environment().guard(0, f"stream {name!r}"):
-        pass  # a device that is not there is told before anything is materialised
+    _check_compute(f"stream {name!r}")
     with _Progress(name, quiet=as_json) as progress, listening(progress.told):
         from resources.instance import open_instance
         from st_pipeline.definitions import defs
@@ -78,6 +76,18 @@ def materialise(name: str, *, periods: str | None, models: str | None, as_json: 
             console.print(f"report: {report}", soft_wrap=True)
     if not outcome.ok:
         raise SystemExit(1)
+
+
+def _check_compute(purpose: str) -> None:
+    """Tell of a device that is not there before anything is materialised; nothing is asked for, nothing is imported.
+
+    Raises:
+        InputError: a `ST_PIPELINE_*` variable of the compute resource cannot be kept.
+    """
+    if any(os.environ.get(f"ST_PIPELINE_{name}") for name in ("DEVICE", "FALLBACK", "THREADS", "MEMORY_GIB")):
+        from st_pipeline.training.compute import Compute
+
+        Compute.from_environment().choose(0, purpose)
 
 
 class _Progress:

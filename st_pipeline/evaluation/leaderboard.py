@@ -7,9 +7,8 @@ from typing import Any
 
 import polars as pl
 
-from st_pipeline.evaluation.metrics import PUBLISHED
 from st_pipeline.evaluation.period_matrix import PeriodMatrix
-from st_pipeline.evaluation.rows import SCHEMA, over_seeds
+from st_pipeline.evaluation.rows import PUBLISHED, SCHEMA, over_seeds
 
 
 def collect(frames: Iterable[pl.DataFrame]) -> pl.DataFrame:

@@ -15,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from st_pipeline.evaluation.rows import PUBLISHED
+
 METRICS = ("mae", "rmse", "mape", "wape", "r2")
-PUBLISHED = "published_average"
 
 
 @dataclass(frozen=True)

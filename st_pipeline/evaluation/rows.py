@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
+PUBLISHED = "published_average"
 SCHEMA = {
     "stream": pl.String,
     "model": pl.String,

@@ -82,8 +82,7 @@ class Compute:
         Raises:
             InputError: it is missing or too full, and there is no fallback.
         """
-        notes: list[str] = []
-        usage = Usage(self._choose(needed, purpose, notes), notes=notes)
+        usage = self.choose(needed, purpose)
         threads = torch.get_num_threads()
         deterministic = torch.get_deterministic_debug_mode()
         torch.set_num_threads(self.threads)
@@ -104,7 +103,13 @@ class Compute:
             torch.set_num_threads(threads)
             torch.set_deterministic_debug_mode(deterministic)
 
-    def _choose(self, needed: int, purpose: str, notes: list[str]) -> torch.device:
+    def choose(self, needed: int, purpose: str) -> Usage:
+        """The device that a step may use, and notes on how it was chosen.
+
+        Raises:
+            InputError: it is missing or too full, and there is no fallback.
+        """
+        notes: list[str] = []
         wanted = self.device
         if wanted == "auto":
             wanted = "cuda" if torch.cuda.is_available() else "cpu"
@@ -115,7 +120,7 @@ class Compute:
             if problem := self._problem(torch.device("cpu"), needed, purpose):
                 raise InputError(problem)
             wanted = "cpu"
-        return torch.device(wanted)
+        return Usage(torch.device(wanted), notes=notes)
 
     def _problem(self, device: torch.device, needed: int, purpose: str) -> str | None:
         if device.type == "cuda":

@@ -70,8 +70,9 @@ def test_the_cron_expression_ticks_at_every_period_start(every: str, first: date
         assert weekday in ("*", str(start.isoweekday() % 7))
 
 
-def test_a_cadence_of_days_ticks_daily() -> None:
-    assert Cadence.parse("28d").cron(date(2024, 1, 1)) == "0 0 * * *"
+def test_a_cadence_of_days_ticks_daily_and_of_whole_weeks_weekly() -> None:
+    assert Cadence.parse("28d").cron(date(2024, 1, 1)) == "0 0 * * 1"
+    assert Cadence.parse("30d").cron(date(2024, 1, 1)) == "0 0 * * *"
 
 
 @pytest.mark.parametrize(

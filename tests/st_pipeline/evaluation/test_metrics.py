@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics.functional import regression
 
-from st_pipeline.evaluation.metrics import METRICS, PUBLISHED, Tally
+from st_pipeline.evaluation.metrics import METRICS, Tally
+from st_pipeline.evaluation.rows import PUBLISHED
 
 Batch = tuple[Tensor, Tensor, Tensor]
 WINDOWS, STEPS, NODES = 20, 4, 5
