@@ -117,7 +117,7 @@ def test_no_pickle_and_no_duckdb_file_anywhere(finished: tuple[Path, Outcome]) -
     folder, _ = finished
     files = [file for file in (folder / "home").rglob("*") if file.is_file()]
     assert not [file for file in files if file.suffix in {".pkl", ".pickle", ".duckdb", ".pt", ".pth", ".ckpt"}]
-    heads = {file: file.read_bytes()[:12] for file in files}
+    heads = {file: file.read_bytes()[:12] for file in files if file.suffix != ".safetensors"}  # begins with a length
     assert not [file for file, head in heads.items() if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05"]
     assert not [file for file, head in heads.items() if b"DUCK" in head]
 
