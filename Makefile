@@ -26,7 +26,7 @@ ui: $(STAMP)    ## the Dagster UI on the same results, http://127.0.0.1:3000
 	$(BIN)/st-pipeline ui
 
 test: $(STAMP)  ## all tests
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: $(STAMP)  ## formatting, linting, types, import contracts
 	$(BIN)/ruff format --check .

@@ -30,6 +30,15 @@ HOUR = 3600
 SENSORS = (("a", "b", "c", "d", "e"), ("a", "c", "d", "e", "f", "g"), ("a", "c", "d", "f", "g", "h", "b"))
 
 
+LONGEST = ("test_ui.py", "test_runner.py", "test_malformed_inputs.py", "test_end_to_end.py", "test_real_data.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first: workers that take whole files then end together."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(LONGEST)))
+
+
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
     """Tests run beside each other; torch is left alone where nobody imported it."""

@@ -22,7 +22,6 @@ from st_pipeline.config import NAIVE_MODELS
 from st_pipeline.definitions import build
 from st_pipeline.streams import SHIPPED, find_stream
 
-pytestmark = pytest.mark.xdist_group("end_to_end")
 DATA = Path(os.environ.get("ST_PIPELINE_DATA") or SHIPPED.parents[1] / "shared" / "data")
 NAME = "short"
 LOADING = {"src", "srcset", "href", "xlink:href", "data", "poster", "action", "background"}

@@ -23,7 +23,7 @@ from st_pipeline.readers.base import SourceContext
 from st_pipeline.streams import SHIPPED, load_stream
 from st_pipeline.types import NodeSet
 
-pytestmark = [pytest.mark.real_data, pytest.mark.xdist_group("real_data")]
+pytestmark = pytest.mark.real_data
 DATA = Path(os.environ.get("ST_PIPELINE_DATA") or Path(__file__).parents[2] / "shared" / "data").resolve()
 FOLDERS = {"melbourne": "melbourne_pedestrian", "berlin": "berlin_traffic", "beijing": "beijing_air"}
 SENSORS = {  # in the sensor table, and measured in each period

@@ -54,7 +54,7 @@ class Quick(MetaPathFinder):
 sys.meta_path.insert(0, Quick())
 """
 
-pytestmark = [pytest.mark.ui, pytest.mark.xdist_group("ui")]
+pytestmark = pytest.mark.ui
 
 
 @dataclass

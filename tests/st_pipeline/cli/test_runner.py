@@ -26,7 +26,6 @@ from st_pipeline.errors import InputError
 from st_pipeline.storage import FRAME
 from st_pipeline.streams import find_stream
 
-pytestmark = pytest.mark.xdist_group("runs")
 NAME = "tiny"
 PERIODS = ["2024-01-01", "2024-01-08", "2024-01-15"]
 TABLES = ["raw_readings", "edges", "readings", "drift", "eac/evaluation", "online/evaluation", "naive/evaluation"]
