@@ -56,13 +56,18 @@ def update(
     trained: dict[str, dict[int, Checkpoint]] = {part: {} for part in model.parts}
     for seed in model.runs:
         learner = Learner(config, model, seed)
-        last = {part: checkpoints[seed] for part, checkpoints in previous.items() if seed in checkpoints}
+        last = {part: _of_seed(checkpoints, seed) for part, checkpoints in previous.items() if checkpoints}
         if before:
             learner.verify(last, expected_period=before, data_digest=digest)
         progress = _progress(f"{config.name}/{model.name} of {key}", seed if model.seeds else None, log)
         for part, checkpoint in learner.learn(data, last or None, compute=compute, progress=progress).items():
             trained[part][seed] = checkpoint
     return trained
+
+
+def _of_seed(checkpoints: BySeed, seed: int) -> Checkpoint:
+    """A seed's checkpoint, or where it has none another's, which `verify` then names as what it is."""
+    return checkpoints.get(seed) or next(iter(checkpoints.values()))
 
 
 def _progress(what: str, seed: int | None, log: Callable[[str], object]) -> Callable[[Epoch], None]:
