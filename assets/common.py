@@ -147,6 +147,12 @@ def table(frame: pl.DataFrame, rows: int = SHOWN_ROWS) -> dg.TableMetadataValue:
     return dg.MetadataValue.table(records, schema=column_schema(frame).schema)
 
 
+def headline_metadata(summary: pl.DataFrame) -> dict[str, Any]:
+    """The leaderboard's summary as a table, and the headline error of every model as a number that plots."""
+    errors = {f"{row['model']}_mae": row["mae"] for row in summary.iter_rows(named=True) if row["mae"] is not None}
+    return {**errors, "summary": table(summary)}
+
+
 def column_schema(frame: pl.DataFrame) -> dg.TableSchemaMetadataValue:
     columns = [dg.TableColumn(name, _kind(dtype)) for name, dtype in frame.schema.items()]
     return dg.MetadataValue.table_schema(dg.TableSchema(columns))

@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from assets.common import StreamAssets, encoded, frame_metadata, table
+from assets.common import StreamAssets, encoded, frame_metadata, headline_metadata
 from assets.models import NETWORK
 from assets.pictures import picture
 from resources.compute import ComputeResource
@@ -86,13 +86,12 @@ def _outputs(of: StreamAssets, period: str, result: Any) -> Iterator[dg.Output[A
     from st_pipeline.reporting.plots import horizon_plot
 
     scores = result.scores.filter(result.scores["period"] == period)
-    headline = summary(scores, of.stream.config.horizon)
-    numbers = {f"{row['model']}_mae": row["mae"] for row in headline.iter_rows(named=True) if row["mae"] is not None}
+    headline = headline_metadata(summary(scores, of.stream.config.horizon))
     pictures = {"error_by_horizon": picture(horizon_plot(over_seeds(scores)))}
     yield encoded(
         result.scores,
         FRAME,
-        {**frame_metadata(result.scores), **numbers, "summary": table(headline), **pictures},
+        {**frame_metadata(result.scores), **headline, **pictures},
         name="evaluation",
     )
     cost = {name: value for name, value in result.diagnostics.get("cost", {}).items() if isinstance(value, int | float)}

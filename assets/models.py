@@ -95,23 +95,23 @@ def _parents(of: StreamAssets, model: ModelConfig, part: str) -> set[dg.AssetKey
 def _metadata(by_seed: Mapping[int, Any]) -> Mapping[str, Any]:
     """Numbers that plot over periods, means where there are several seeds, and the loss curve of the first."""
     from st_pipeline.reporting.plots import loss_curve
+    from st_pipeline.training.checkpoint import cost_of_seeds
 
     facts = [checkpoint.facts for checkpoint in by_seed.values()]
-    costs = [checkpoint.cost for checkpoint in by_seed.values()]
-    first = facts[0]
+    first, cost = facts[0], cost_of_seeds(by_seed)
     numbers: dict[str, Any] = {
         "parameters": first["parameters"],
         "trainable": first["trainable"],
         "nodes": len(first["nodes"]),
         "seeds": ", ".join(map(str, by_seed)),
-        "seconds": round(fmean(cost["seconds"] for cost in costs), 3),
-        "epochs": fmean(cost["epochs"] for cost in costs),
-        "peak_mib": round(max(cost["peak_bytes"] for cost in costs) / (1 << 20), 1),
-        "milliseconds_per_forecast": round(fmean(cost["milliseconds_per_forecast"] for cost in costs), 3),
-        "device": costs[0]["device"],
+        "seconds": round(cost["seconds"], 3),
+        "epochs": cost["epochs"],
+        "peak_mib": round(cost["peak_bytes"] / (1 << 20), 1),
+        "milliseconds_per_forecast": round(cost["milliseconds_per_forecast"], 3),
+        "device": cost["device"],
     }
-    if notes := sorted({note for cost in costs for note in cost["notes"]}):
-        numbers["notes"] = "; ".join(notes)
+    if cost["notes"]:
+        numbers["notes"] = "; ".join(cost["notes"])
     if all(one["validation_error"] for one in facts):
         numbers["best_epoch"] = fmean(one["best_epoch"] for one in facts)
         numbers["validation_error"] = fmean(one["validation_error"][one["best_epoch"] - 1] for one in facts)

@@ -4,7 +4,7 @@ from typing import Any
 
 import dagster as dg
 
-from assets.common import StreamAssets, encoded, frame_metadata, table
+from assets.common import StreamAssets, encoded, frame_metadata, headline_metadata
 from resources.failures import user_errors
 from resources.lake import AVAILABLE, HISTORY
 from st_pipeline.storage import FRAME, HTML
@@ -68,10 +68,7 @@ def result_assets(of: StreamAssets) -> list[dg.AssetsDefinition]:
         from st_pipeline.evaluation.leaderboard import collect, summary
 
         rows = collect(frame for name in models for frame in evaluations[name].values())
-        headline = summary(rows, config.horizon)
-        numbers = {
-            f"{row['model']}_mae": row["mae"] for row in headline.iter_rows(named=True) if row["mae"] is not None
-        }
-        return encoded(rows, FRAME, {**frame_metadata(rows), **numbers, "summary": table(headline)})
+        headline = headline_metadata(summary(rows, config.horizon))
+        return encoded(rows, FRAME, {**frame_metadata(rows), **headline})
 
     return [report, leaderboard]

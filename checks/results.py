@@ -7,6 +7,7 @@ import polars as pl
 
 from assets.common import StreamAssets
 from st_pipeline.config import ModelConfig
+from st_pipeline.evaluation.rows import PUBLISHED
 from st_pipeline.streams import Stream
 
 ISOLATED = 0.25  # share of nodes without an edge above which the graph is worth a look
@@ -63,7 +64,7 @@ def _headline(frame: pl.DataFrame) -> float | None:
     """Published average MAE of all sensors on the newest period, mean over seeds; None if nothing could be scored."""
     chosen = frame.filter(
         (pl.col("metric") == "mae")
-        & (pl.col("horizon") == "published_average")
+        & (pl.col("horizon") == PUBLISHED)
         & (pl.col("cohort") == "all")
         & (pl.col("period") == pl.col("trained_through"))
     )

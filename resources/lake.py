@@ -12,18 +12,13 @@ from resources.failures import user_errors
 from st_pipeline.errors import InputError
 from st_pipeline.progress import WRITTEN, tell
 from st_pipeline.storage import FRAME as FRAME_CODEC
-from st_pipeline.storage import HTML, JSON, Codec, Lake, home
+from st_pipeline.storage import HTML, JSON, Codec, lake
 
 T = TypeVar("T")
 
 PREVIOUS = {"load": "previous"}  # the value of the one earlier period, None in the first
 HISTORY = {"load": "history"}  # a mapping of periods, read when asked for; every file must be there
 AVAILABLE = {"load": "available"}  # the same, without the periods whose file is not there
-
-
-def lake() -> Lake:
-    """The lake under `ST_PIPELINE_HOME`."""
-    return Lake(home() / "lake")
 
 
 @dataclass(frozen=True)

@@ -117,6 +117,11 @@ class SourceConfig(OpenPart):
                 raise fault(str(error), name) from None
         return value
 
+    @property
+    def variables(self) -> list[str]:
+        """Variables that the columns give, in their order; one called `value` if they name none."""
+        return [name for name in self.columns if name not in RESERVED] or ["value"]
+
     def spec(self) -> dict[str, Any]:
         return {"name": self.format, **(self.model_extra or {})}
 
@@ -354,13 +359,18 @@ class StreamConfig(Part):
         return Calendar(Cadence.parse(periods.every), periods.start, periods.end, self.timezone, periods.nominal)
 
     @property
+    def shown_model(self) -> str:
+        """The model shown in detail: the champion, the first one if none is named, empty if there are none."""
+        return self.champion or next((model.name for model in self.models), "")
+
+    @property
     def steps_per_day(self) -> int:
         return round(timedelta(days=1) / self.step)
 
     @property
     def variable_names(self) -> tuple[str, ...]:
         """Variables of the stream, the target first."""
-        names = [name for name in self.source.columns if name not in RESERVED] or ["value"]
+        names = self.source.variables
         target = self.target or names[0]
         return (target, *(name for name in names if name != target))
 
@@ -413,7 +423,7 @@ class StreamConfig(Part):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        names = [name for name in self.source.columns if name not in RESERVED] or ["value"]
+        names = self.source.variables
         targets = [self.target] if self.target else []
         for section, given in (("target", targets), ("variables", self.variables), ("inputs", self.inputs)):
             for name in given:

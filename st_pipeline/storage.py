@@ -150,6 +150,11 @@ class Lake:
         return sorted(path.stem for path in folder.glob(f"*.{extension}") if not path.name.startswith("."))
 
 
+def lake() -> Lake:
+    """The lake under `ST_PIPELINE_HOME`."""
+    return Lake(home() / "lake")
+
+
 def encode_metadata(document: Mapping[str, Any]) -> dict[str, str]:
     """A JSON document as the text-to-text header that a safetensors file carries."""
     return {"json": json.dumps(document, sort_keys=True)}

@@ -82,8 +82,7 @@ def _compute(problems: list[str]) -> dict[str, Any]:
     }
     try:
         compute = Compute.from_environment()
-        with compute.guard(0, "doctor") as usage:
-            facts |= {"device": str(usage.device), "threads": compute.threads}
+        facts |= {"device": str(compute.choose(0, "doctor").device), "threads": compute.threads}
     except InputError as error:
         problems.append(str(error))
     return facts

@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from st_pipeline.cli.output import console, print_costs, print_json, print_leaderboard, print_table
 from st_pipeline.errors import InputError, closest
-from st_pipeline.storage import FRAME, HTML, JSON, Lake, home
+from st_pipeline.storage import FRAME, HTML, JSON, lake
 from st_pipeline.streams import Stream, find_stream, load_streams
 
 
@@ -46,7 +46,7 @@ def _stream_row(stream: Stream) -> dict[str, Any]:
         "every": config.periods.every,
         "periods": len(config.calendar.periods()),
         "open_ended": config.periods.end is None,
-        "reports": len(_lake().periods((stream.name, "report"), HTML.extension)),
+        "reports": len(lake().periods((stream.name, "report"), HTML.extension)),
         "models": ", ".join(model.name for model in config.models),
         "champion": config.champion,
     }
@@ -66,21 +66,20 @@ def leaderboard(stream: str, as_json: bool) -> None:
 
 def has_leaderboard(stream: Stream) -> bool:
     """Whether the stream has one."""
-    return _lake().exists((stream.name, "leaderboard"), None, FRAME)
+    return lake().exists((stream.name, "leaderboard"), None, FRAME)
 
 
 def leaderboard_rows(stream: Stream) -> list[dict[str, Any]]:
     """Tidy rows: stream, model, protocol, seed, trained_through, period, cohort, metric, horizon, value."""
-    return list(_lake().read((stream.name, "leaderboard"), None, FRAME).iter_rows(named=True))
+    return list(lake().read((stream.name, "leaderboard"), None, FRAME).iter_rows(named=True))
 
 
 def show_leaderboard(stream: Stream) -> None:
     """Print the summary and the cost of a stream."""
     from st_pipeline.evaluation.leaderboard import summary
 
-    scores = _lake().read((stream.name, "leaderboard"), None, FRAME)
-    champion = stream.config.champion or (stream.config.models[0].name if stream.config.models else "")
-    print_leaderboard(stream.name, summary(scores, stream.config.horizon).to_dicts(), champion)
+    scores = lake().read((stream.name, "leaderboard"), None, FRAME)
+    print_leaderboard(stream.name, summary(scores, stream.config.horizon).to_dicts(), stream.config.shown_model)
     console.print(
         "[dim]MAE: published average, the mean over h of the error over steps 1..h, zero targets left out[/dim]\n"
     )
@@ -93,11 +92,12 @@ def _cost_rows(stream: Stream) -> list[dict[str, Any]]:
 
     from st_pipeline.evaluation.leaderboard import costs
 
-    lake = _lake()
     diagnostics = {}
     for model in stream.config.models:
         key = (stream.name, model.name, "diagnostics")
-        diagnostics[model.name] = {period: lake.read(key, period, JSON) for period in lake.periods(key, JSON.extension)}
+        diagnostics[model.name] = {
+            period: lake().read(key, period, JSON) for period in lake().periods(key, JSON.extension)
+        }
     rows = (
         costs(diagnostics)
         .group_by("model", maintain_order=True)
@@ -130,12 +130,8 @@ def report_path(stream: Stream, period: str | None) -> Path | None:
     Raises:
         InputError: there is no report of this period.
     """
-    lake, key = _lake(), (stream.name, "report")
-    known = lake.periods(key, HTML.extension)
+    key = (stream.name, "report")
+    known = lake().periods(key, HTML.extension)
     if period is not None and period not in known:
         raise InputError(f"stream {stream.name!r} has no report of period {period!r}; {closest(period, known)}")
-    return lake.path(key, period or known[-1], HTML.extension) if known else None
-
-
-def _lake() -> Lake:
-    return Lake(home() / "lake")
+    return lake().path(key, period or known[-1], HTML.extension) if known else None

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from st_pipeline.evaluation.rows import over_seeds
+from st_pipeline.evaluation.rows import PUBLISHED, over_seeds
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class PeriodMatrix:
 
     @classmethod
     def of(
-        cls, scores: pl.DataFrame, *, metric: str = "mae", horizon: str = "published_average", cohort: str = "all"
+        cls, scores: pl.DataFrame, *, metric: str = "mae", horizon: str = PUBLISHED, cohort: str = "all"
     ) -> PeriodMatrix:
         """From the tidy rows of one model; several seeds enter with their mean."""
         rows = scores.filter(

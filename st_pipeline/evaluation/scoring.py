@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from statistics import fmean
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from st_pipeline.data.protocols import SOUND, Part, PeriodArrays
 from st_pipeline.evaluation.metrics import Tally
 from st_pipeline.evaluation.naive import NaiveForecasts
 from st_pipeline.evaluation.rows import SCHEMA
-from st_pipeline.training.checkpoint import BySeed, Checkpoint
+from st_pipeline.training.checkpoint import BySeed, Checkpoint, cost_of_seeds
 from st_pipeline.training.compute import Compute
 from st_pipeline.training.fit import forecasts
 from st_pipeline.training.learner import BACKBONE, Learner, PeriodData, Trained
@@ -63,9 +62,8 @@ def evaluate_model(
         )
         for seed in model.runs
     ]
-    costs = [one.diagnostics["cost"] for one in found]
-    means = {name: fmean(cost[name] for cost in costs) for name in ("seconds", "epochs", "milliseconds_per_forecast")}
-    cost = {**costs[0], **means, "peak_bytes": max(cost["peak_bytes"] for cost in costs), "seeds": len(costs)}
+    backbone = parts[BACKBONE]
+    cost = {**_counts(backbone[model.runs[0]]), **cost_of_seeds(backbone), "seeds": len(model.runs)}
     return Evaluation(pl.concat([one.scores for one in found]), {**found[0].diagnostics, "cost": cost})
 
 
@@ -91,7 +89,6 @@ def evaluate_seed(
                 diagnostics = _diagnostics(
                     tally, data, part, forecasts(forecaster, _latest(part, learner.stream), graph)
                 )
-    diagnostics["cost"] = {**_counts(parts), **parts[BACKBONE].cost}
     return Evaluation(pl.concat(frames), diagnostics)
 
 
@@ -135,15 +132,13 @@ def _names(learner: Learner, trained_through: str, period: str) -> dict[str, Any
     return {**names, "trained_through": trained_through, "period": period}
 
 
-def _counts(parts: Mapping[str, Checkpoint]) -> dict[str, Any]:
-    facts = parts[BACKBONE].facts
-    return {name: facts[name] for name in ("parameters", "trainable", "best_epoch")}
+def _counts(backbone: Checkpoint) -> dict[str, Any]:
+    return {name: backbone.facts[name] for name in ("parameters", "trainable", "best_epoch")}
 
 
 def _latest(part: Part, stream: StreamConfig) -> Part:
     """The last windows of a part, as many as a trace shows."""
-    starts = part.starts[-TRACE_DAYS * stream.steps_per_day :]
-    return Part(part.windows, starts, part.truth, part.scored, part.scaler, part.raw_target)
+    return replace(part, starts=part.starts[-TRACE_DAYS * stream.steps_per_day :])
 
 
 def _diagnostics(

@@ -5,14 +5,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from st_pipeline.config import RESERVED
 from st_pipeline.data.clock import step_count
 from st_pipeline.errors import InputError, closest
 from st_pipeline.periods import Period
@@ -59,7 +61,7 @@ class NpzReader(Reader):
     def readings(self, period: Period) -> pl.DataFrame:
         file, matrix = self._series(period)
         self._check_growth(file, matrix.shape[1], period)
-        names = self._variables
+        names = self.context.config.source.variables
         matrix = matrix[: self.steps].astype(np.float64)
         length, count, _ = matrix.shape
         step = self.context.config.step
@@ -109,14 +111,10 @@ class NpzReader(Reader):
         }
         return pl.DataFrame(frame, schema=EDGE_SCHEMA)
 
-    @property
-    def _variables(self) -> list[str]:
-        return [name for name in self.context.config.source.columns if name not in RESERVED] or ["value"]
-
     def _series(self, period: Period) -> tuple[Path, NDArray[np.generic]]:
         """The file of a period, and its readings (steps, sensors, variables)."""
         file, matrix = self._load(self.pattern, "readings", period)
-        names, shape = self._variables, matrix.shape
+        names, shape = self.context.config.source.variables, matrix.shape
         if matrix.ndim == 2:
             matrix = matrix[:, :, None]
         if matrix.ndim != 3 or matrix.shape[2] != len(names):
@@ -129,9 +127,10 @@ class NpzReader(Reader):
     def _width(self, period: Period) -> int | None:
         """Number of sensors in a period's readings; None where they cannot be read, which is told elsewhere."""
         try:
-            return self._series(period)[1].shape[1]
+            shape = shapes(self._file(self.pattern, "readings", period)).get(self.array, ())
         except InputError:
             return None
+        return shape[1] if len(shape) in (2, 3) else None
 
     def _check_growth(self, file: Path, count: int, period: Period) -> None:
         """Refuse fewer columns than the period before has: nothing says which sensor has left."""
@@ -142,29 +141,24 @@ class NpzReader(Reader):
                 "keep the column of a sensor that has left, without numbers"
             )
 
-    def _load(self, pattern: str, field: str, period: Period) -> tuple[Path, NDArray[np.generic]]:
+    def _file(self, pattern: str, field: str, period: Period) -> Path:
         files = self.context.find(pattern.replace("{period}", period.key), field)
         if len(files) > 1:
             raise self.context.refuse(field, pattern, f"one file a period, not {files[0].name} and {files[1].name}")
-        matrix = self._array(files[0])
+        return files[0]
+
+    def _load(self, pattern: str, field: str, period: Period) -> tuple[Path, NDArray[np.generic]]:
+        file = self._file(pattern, field, period)
+        matrix = self._array(file)
         if not np.issubdtype(matrix.dtype, np.number) or np.issubdtype(matrix.dtype, np.complexfloating):
-            raise InputError(f"{files[0]}: {self.array}: found type {matrix.dtype}, expected real numbers")
-        return files[0], matrix
+            raise InputError(f"{file}: {self.array}: found type {matrix.dtype}, expected real numbers")
+        return file, matrix
 
     def _array(self, file: Path) -> NDArray[np.generic]:
-        try:
-            archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise InputError(f"{file}: is a single array; expected an .npz archive with an array {self.array!r}")
-            with archive:
-                if self.array not in archive.files:
-                    raise InputError(f"{file}: there is no array {self.array!r}; {closest(self.array, archive.files)}")
-                return np.asarray(archive[self.array])
-        except InputError:
-            raise
-        except (Exception, MemoryError) as error:  # zip, deflate, header: any complaint means the same to the user
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise InputError(f"{file}: cannot be read as npz: {reason}") from None
+        with _archive(file) as archive:
+            if self.array not in archive.files:
+                raise InputError(f"{file}: there is no array {self.array!r}; {closest(self.array, archive.files)}")
+            return np.asarray(archive[self.array])
 
 
 def largest_array(file: Path) -> tuple[str, tuple[int, ...]]:
@@ -173,16 +167,46 @@ def largest_array(file: Path) -> tuple[str, tuple[int, ...]]:
     Raises:
         InputError: the archive has none, or cannot be read.
     """
-    shapes = {}
+    found = {name: shape for name, shape in shapes(file).items() if len(shape) in (2, 3)}
+    if not found:
+        raise InputError(f"{file}: there is no array of time by sensor; expected one of two or three axes")
+    return max(found.items(), key=lambda item: int(np.prod(item[1])))
+
+
+def shapes(file: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of the arrays of an archive, from their headers alone.
+
+    Raises:
+        InputError: the archive cannot be read.
+    """
+    with _archive(file), ZipFile(file) as entries:
+        return {
+            name.removesuffix(".npy"): _shape(entries, name) for name in entries.namelist() if name.endswith(".npy")
+        }
+
+
+def _shape(entries: ZipFile, name: str) -> tuple[int, ...]:
+    with entries.open(name) as entry:
+        version = np.lib.format.read_magic(entry)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape: tuple[int, ...] = read(entry)[0]
+        return shape
+
+
+@contextmanager
+def _archive(file: Path) -> Iterator[np.lib.npyio.NpzFile]:
+    """An open archive; whatever is wrong with it while it is read is one sentence."""
     try:
-        with np.load(file, allow_pickle=False) as archive:
-            shapes = {name: archive[name].shape for name in archive.files if archive[name].ndim in (2, 3)}
-    except Exception as error:  # as in NpzReader
+        archive = np.load(file, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise InputError(f"{file}: is a single array; expected an .npz archive")
+        with archive:
+            yield archive
+    except InputError:
+        raise
+    except (Exception, MemoryError) as error:  # zip, deflate, header: any complaint means the same to the user
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(f"{file}: cannot be read as npz: {reason}") from None
-    if not shapes:
-        raise InputError(f"{file}: there is no array of time by sensor; expected one of two or three axes")
-    return max(shapes.items(), key=lambda item: int(np.prod(item[1])))
 
 
 def column_ids(count: int) -> list[str]:

@@ -18,6 +18,7 @@ from st_pipeline.config import NAIVE_MODELS
 from st_pipeline.data.adjacency import Adjacency
 from st_pipeline.data.positions import Positions
 from st_pipeline.evaluation.period_matrix import PeriodMatrix
+from st_pipeline.evaluation.rows import PUBLISHED
 
 INK, GREY, EDGE, LIGHT = "#1b2733", "#7d8b99", "#b9c4ce", "#dfe4e9"
 PALETTE = ("#2563a8", "#d1495b", "#2a9d6f", "#e09f3e", "#7b5ea7", "#4f8a8b", "#a65628", "#5c6b7a")
@@ -172,9 +173,7 @@ def trace_plot(trace: Mapping[str, Any], *, timezone: str, horizon: int, unit: s
 def cohort_plot(scores: pl.DataFrame, models: Sequence[str]) -> Figure:
     """Published average error by birth period of the sensors, bars per model."""
     figure, axes = _figure(6.4, 3.2)
-    chosen = scores.filter(
-        (pl.col("metric") == "mae") & (pl.col("horizon") == "published_average") & (pl.col("cohort") != "all")
-    )
+    chosen = scores.filter((pl.col("metric") == "mae") & (pl.col("horizon") == PUBLISHED) & (pl.col("cohort") != "all"))
     cohorts = chosen["cohort"].unique().sort().to_list()
     width = 0.8 / max(len(models), 1)
     for index, name in enumerate(models):

@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from st_pipeline import __version__
-from st_pipeline.config import StreamConfig
+from st_pipeline.config import NAIVE_MODELS, StreamConfig
 from st_pipeline.data.adjacency import Adjacency, graph_statistics
 from st_pipeline.data.positions import positions_at
 from st_pipeline.data.quality import FLAGS
@@ -58,11 +58,6 @@ class ReportData:
         """Scores on this period of the models after it."""
         return self.rows.filter((pl.col("period") == self.period.key) & (pl.col("trained_through") == self.period.key))
 
-    @property
-    def champion(self) -> str:
-        """The model that is shown in detail; the stream's first one if it names none, empty if it has none."""
-        return self.config.champion or (self.config.models[0].name if self.config.models else "")
-
 
 def render(data: ReportData) -> str:
     """The report as HTML; everything that comes from data is escaped."""
@@ -72,7 +67,8 @@ def render(data: ReportData) -> str:
         stream=data.config,
         period=data.period,
         version=__version__,
-        champion=data.champion,
+        champion=data.config.shown_model,
+        naive=NAIVE_MODELS,
         unit=data.config.rules(data.config.variable_names[0]).unit,
         headline=_headline(data),
         now=_records(summary(data.newest, data.config.horizon)),
@@ -91,11 +87,12 @@ def render(data: ReportData) -> str:
 
 def _headline(data: ReportData) -> str:
     """One sentence: how good the champion is on this period, against the weekly naive forecast."""
+    name = data.config.shown_model
     table = {row["model"]: row for row in _records(summary(data.newest, data.config.horizon))}
-    own, weekly = table.get(data.champion), table.get("naive_weekly")
+    own, weekly = table.get(name), table.get("naive_weekly")
     if not own or own["mae"] is None:
         return "No model has been scored on this period."
-    text = f"{data.champion} forecasts {data.config.variable_names[0]} with a mean absolute error of {own['mae']:.4g}"
+    text = f"{name} forecasts {data.config.variable_names[0]} with a mean absolute error of {own['mae']:.4g}"
     if weekly and weekly["mae"]:
         change = 100 * (1 - own["mae"] / weekly["mae"])
         verdict = f"{change:.0f} % below" if change >= 0 else f"{-change:.0f} % above"
@@ -155,7 +152,7 @@ def _traces(data: ReportData) -> list[Markup]:
 
 
 def _diagnostics(data: ReportData) -> Mapping[str, Any]:
-    return data.diagnostics[data.champion][data.period.key] if data.champion else {}
+    return data.diagnostics[data.config.shown_model][data.period.key] if data.config.shown_model else {}
 
 
 def _worst_sensors(data: ReportData) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -51,6 +52,14 @@ BySeed = Mapping[int, Checkpoint]
 def digest_of_seeds(checkpoints: BySeed) -> str:
     """Digest of a part over all its seeds."""
     return digest_of([checkpoint.digest for checkpoint in checkpoints.values()])
+
+
+def cost_of_seeds(checkpoints: BySeed) -> dict[str, Any]:
+    """Means over the seeds of what a training took; memory is their largest, notes are those of all."""
+    costs = [checkpoint.cost for checkpoint in checkpoints.values()]
+    means = {name: fmean(cost[name] for cost in costs) for name in ("seconds", "epochs", "milliseconds_per_forecast")}
+    notes = sorted({note for cost in costs for note in cost["notes"]})
+    return {**costs[0], **means, "peak_bytes": max(cost["peak_bytes"] for cost in costs), "notes": notes}
 
 
 def _document(checkpoints: BySeed) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -270,7 +270,7 @@ def _latency(trained: Trained, graph: Graph, repeats: int = 5) -> float:
     """Median milliseconds of one forecast of all nodes from one window."""
     assert trained.validation is not None
     part = trained.validation
-    single = Part(part.windows, part.starts[:1], part.truth, part.scored, part.scaler, part.raw_target)
+    single = replace(part, starts=part.starts[:1])
     times = []
     for _ in range(repeats):
         begin = time.perf_counter()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
-from st_pipeline.config import READING_COLUMNS, RESERVED
+from st_pipeline.config import READING_COLUMNS
 from st_pipeline.errors import InputError
 from st_pipeline.periods import Period
 from st_pipeline.readers.base import EDGE_SCHEMA, SENSOR_SCHEMA, Reader, SourceContext
@@ -53,7 +53,7 @@ class LongTableReader(Reader):
 
     def readings(self, period: Period) -> pl.DataFrame:
         config = self.context.config
-        names = [name for name in config.source.columns if name not in RESERVED] or ["value"]
+        names = config.source.variables
         frames = [self._readings_of(file, period, names) for file in self._files("readings")]
         frames = [frame for frame in frames if len(frame)] or frames[:1]
         for name in ("timestamp", "received"):

@@ -42,9 +42,7 @@ def table_columns(file: Path, csv: CsvOptions) -> list[str]:
         InputError: the file cannot be read as what its name says it is.
     """
     with told(file, csv):
-        if _is_parquet(file):
-            return parquet_columns(file)
-        return [name for name in scan_csv(file, csv).collect_schema().names() if name != ROW_INDEX]
+        return parquet_columns(file) if _is_parquet(file) else _names(scan_csv(file, csv))
 
 
 def choose(file: Path, columns: Mapping[str, str], optional: set[str], found: list[str]) -> dict[str, str]:
@@ -73,15 +71,23 @@ def open_table(file: Path, columns: Mapping[str, str], optional: set[str], csv: 
         columns: our name -> the file's column.
         optional: our names that may be absent.
     """
-    chosen = choose(file, columns, optional, table_columns(file, csv))
     if not _is_parquet(file):
-        named = [pl.col(theirs).alias(ours) for ours, theirs in chosen.items()]
-        yield scan_csv(file, csv).select(*named, pl.col(ROW_INDEX).alias(ROW))
+        with told(file, csv):
+            frame = scan_csv(file, csv)
+            found = _names(frame)
+        named = [pl.col(theirs).alias(ours) for ours, theirs in choose(file, columns, optional, found).items()]
+        yield frame.select(*named, pl.col(ROW_INDEX).alias(ROW))
         return
+    chosen = choose(file, columns, optional, table_columns(file, csv))
     rows = 0
     for part in parquet_parts(file, chosen):
         yield part.lazy().with_row_index(ROW, rows + 1).select(*chosen, ROW)
         rows += len(part)
+
+
+def _names(frame: pl.LazyFrame) -> list[str]:
+    """The columns of a scanned CSV file."""
+    return [name for name in frame.collect_schema().names() if name != ROW_INDEX]
 
 
 def _is_parquet(file: Path) -> bool:
