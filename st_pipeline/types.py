@@ -19,7 +19,8 @@ from st_pipeline.periods import Period
 __all__ = ["Graph", "NodeSet", "Period", "SeriesShape", "Target", "Window"]
 
 Normalisation = Literal["none", "row", "symmetric"]
-DENSE_NODES = 256  # up to here one dense product beats the sparse one
+DENSE_NODES = 32  # up to here one dense product beats the sparse one, whatever the density
+SPARSE_COST = 8  # an edge of a sparse product costs as much as this many cells of a dense one
 EPSILON = 1e-6  # keeps the normalisation of an isolated node finite, as the published code does
 
 
@@ -170,26 +171,40 @@ class Graph:
 
         `row` divides by the row sum + 1e-6 (the operator of EAC's public code), `symmetric` is D^-1/2 A D^-1/2.
         """
-        operator = self._operators[normalise]
-        if isinstance(operator, Tensor):
-            return operator @ x
-        nodes = x.movedim(-2, 0)  # (N, ..., C)
-        out = _SparseProduct.apply(nodes.reshape(self.num_nodes, -1), *operator)
+        nodes = x.movedim(-2, 0)  # (N, ..., C): no copy where nodes come first in memory
+        out = self.operator(normalise)(nodes.flatten(1))
         return out.view(nodes.shape).movedim(0, -2)
+
+    def operator(self, normalise: Normalisation = "row") -> Operator:
+        """The normalised matrix, kept with its transpose; made on first use."""
+        return self._operators[normalise]
 
     @cached_property
     def _operators(self) -> _Operators:
         return _Operators(self)
 
 
-class _Operators(dict[Normalisation, "Tensor | tuple[Tensor, Tensor]"]):
-    """Normalised matrices of one graph, made on first use: dense, or sparse with its transpose."""
+@dataclass(frozen=True, eq=False)
+class Operator:
+    """A matrix without gradient that multiplies (N, M), with its transpose at hand; dense or sparse by cost."""
+
+    matrix: Tensor
+    transpose: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """matrix @ x, with a gradient for x."""
+        out: Tensor = _Product.apply(x, self)
+        return out
+
+
+class _Operators(dict[Normalisation, Operator]):
+    """Normalised matrices of one graph, made on first use."""
 
     def __init__(self, graph: Graph) -> None:
         super().__init__()
         self.graph = graph
 
-    def __missing__(self, normalise: Normalisation) -> Tensor | tuple[Tensor, Tensor]:
+    def __missing__(self, normalise: Normalisation) -> Operator:
         graph = self.graph
         degree = graph.weight.new_zeros(graph.num_nodes).index_add_(0, graph.row, graph.weight)
         weight = graph.weight
@@ -199,11 +214,17 @@ class _Operators(dict[Normalisation, "Tensor | tuple[Tensor, Tensor]"]):
             scale = (degree + EPSILON).rsqrt()
             weight = weight * scale[graph.row] * scale[graph.column]
         scaled = Graph(graph.num_nodes, graph.row, graph.column, weight)
-        if graph.num_nodes <= DENSE_NODES:
-            self[normalise] = scaled.dense()
+        if is_dense(graph.num_nodes, graph.num_edges):
+            matrix = scaled.dense()
+            self[normalise] = Operator(matrix, matrix.t().contiguous())
         else:
-            self[normalise] = (_csr(scaled, graph.row, graph.column), _csr(scaled, graph.column, graph.row))
+            self[normalise] = Operator(_csr(scaled, graph.row, graph.column), _csr(scaled, graph.column, graph.row))
         return self[normalise]
+
+
+def is_dense(num_nodes: int, num_edges: int) -> bool:
+    """Whether a dense product is the faster one (`benchmarks/propagation.py` measures it)."""
+    return num_nodes <= DENSE_NODES or num_edges * SPARSE_COST > num_nodes**2
 
 
 def _csr(graph: Graph, row: Tensor, column: Tensor) -> Tensor:
@@ -214,14 +235,14 @@ def _csr(graph: Graph, row: Tensor, column: Tensor) -> Tensor:
         return matrix.coalesce().to_sparse_csr()
 
 
-class _SparseProduct(torch.autograd.Function):
-    """matrix @ x with the transpose at hand for the backward pass; the matrix gets no gradient."""
+class _Product(torch.autograd.Function):
+    """matrix @ x with the transpose for the backward pass; the matrix gets no gradient."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, matrix: Tensor, transpose: Tensor) -> Tensor:
-        ctx.transpose = transpose
-        return matrix @ x
+    def forward(ctx: Any, x: Tensor, operator: Operator) -> Tensor:
+        ctx.operator = operator
+        return operator.matrix @ x
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return ctx.transpose @ gradient.contiguous(), None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return ctx.operator.transpose @ gradient.contiguous(), None

@@ -83,15 +83,17 @@ PROTOCOLS = {protocol.name: protocol for protocol in (SOUND, PAPER)}
 class Part:
     """One part of a period, ready to be cut into windows: what a model reads, and the truth it is scored on.
 
-    truth (L, N) and scored (L, N) are in the unit of the readings, whatever the protocol.
+    The arrays hold the part's own steps and, where lags look further back, those before. truth (L, N) and scored
+    (L, N) are in the unit of the readings, whatever the protocol.
     """
 
     windows: Windows
-    starts: Tensor  # (S,) first steps of the part's windows
+    starts: Tensor  # (S,) first steps of the part's windows, counted from `offset`
     truth: Tensor
     scored: Tensor
     scaler: Scaler
     raw_target: bool
+    offset: int = 0  # first step of the arrays in the period
 
     def restore(self, forecast: Tensor) -> Tensor:
         """Model units (..., N) -> the unit of the readings."""
@@ -133,7 +135,8 @@ class PeriodArrays:
         observed = torch.from_numpy(tensor.observed)
         values = torch.from_numpy(tensor.values)
         mask = protocol.missing == "mask"
-        cells = observed if mask else torch.ones_like(observed)
+        everywhere = torch.ones(1, *observed.shape[1:], dtype=torch.bool).expand(observed.shape)  # takes no memory
+        cells = observed if mask else everywhere
         slot, day = (torch.from_numpy(part) for part in calendar_features(tensor.times, tensor.timezone, config.step))
         return cls(
             protocol=protocol,
@@ -195,20 +198,24 @@ class PeriodArrays:
         used = scaler.for_nodes(self.nodes).to(self.values.device)
         if self.protocol.statistics == "own":
             used = self._own_scaler(starts)
-        standardised = torch.where(self.usable, used.standardise(self.values), 0.0)
+        first = max(0, steps.start - max(self.lags, default=0))
+        here = slice(first, steps.stop)
+        values, usable = self.values[here], self.usable[here]
+        standardised = torch.where(usable, used.standardise(values), 0.0)
         windows = Windows(
             values=standardised,
-            observed=self.usable,
-            target=self.values[..., 0] if self.protocol.raw_target else standardised[..., 0],
-            target_observed=self.usable[..., 0],
-            time_of_day=self.time_of_day,
-            day_of_week=self.day_of_week,
+            observed=usable,
+            target=values[..., 0] if self.protocol.raw_target else standardised[..., 0],
+            target_observed=usable[..., 0],
+            time_of_day=self.time_of_day[here],
+            day_of_week=self.day_of_week[here],
             window=self.window,
             horizon=self.horizon,
             lags=self.lags,
         )
-        first = torch.arange(starts.start, starts.stop, device=self.values.device)
-        return Part(windows, first, self.truth, self.scored, used, self.protocol.raw_target)
+        own = torch.arange(starts.start - first, starts.stop - first, device=self.values.device)
+        raw = self.protocol.raw_target
+        return Part(windows, own, self.truth[here], self.scored[here], used, raw, first)
 
     def _own_scaler(self, starts: range) -> Scaler:
         """One mean and deviation over the inputs of all windows of a part: a step weighs as often as it is an input."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from torch import Tensor
 from st_pipeline.types import Target, Window
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Windows:
     """The arrays of one period on the device, in model units, and how to cut windows from them.
 
@@ -35,15 +36,44 @@ class Windows:
         return self.window + self.horizon
 
     def gather(self, starts: Tensor) -> tuple[Window, Target]:
-        """Inputs and targets of the windows that begin at the given steps (B,)."""
+        """Inputs and targets of the windows that begin at the given steps (B,); in memory nodes come first."""
+        future = self.future(starts)
+        return self.inputs(starts), Target(cut(self.target, future), cut(self.target_observed, future))
+
+    def future(self, starts: Tensor) -> Tensor:
+        """(B, H): the steps that are forecast."""
+        return starts[:, None] + torch.arange(self.window, self.span, device=starts.device)
+
+    def inputs(self, starts: Tensor) -> Window:
+        """What a model reads of the windows that begin at the given steps (B,)."""
         steps = starts[:, None] + torch.arange(self.span, device=starts.device)  # (B, T + H)
-        past, future = steps[:, : self.window], steps[:, self.window :]
-        values, observed = self.values[past], self.observed[past]
-        if self.lags:
+        past = steps[:, : self.window]
+        if self._from_the_window_on:
+            values, observed = (cut(array, past) for array in self._inputs)
+        else:
             lagged, seen = self._seasonal(past)
+            values, observed = self.values[past], self.observed[past]
             values, observed = torch.cat([values, lagged], dim=-1), torch.cat([observed, seen], dim=-1)
-        window = Window(values, observed, self.time_of_day[steps], self.day_of_week[steps])
-        return window, Target(self.target[future], self.target_observed[future])
+        return Window(values, observed, self.time_of_day[steps], self.day_of_week[steps])
+
+    @cached_property
+    def complete(self) -> bool:
+        """Whether every target is observed."""
+        return bool(self.target_observed.all())
+
+    @property
+    def _from_the_window_on(self) -> bool:
+        """Whether every lagged value lies at or before the window's last step, whatever the window."""
+        return not self.lags or min(self.lags) >= self.window
+
+    @cached_property
+    def _inputs(self) -> tuple[Tensor, Tensor]:
+        """Values and observed (L, N, C + 2 * lags): lagged channels do not depend on the window that is cut."""
+        if not self.lags:
+            return self.values, self.observed
+        steps = torch.arange(len(self.values), device=self.values.device)[None]
+        (lagged,), (seen,) = self._lagged_channels(steps, torch.full_like(steps[:, 0], len(self.values)))
+        return torch.cat([self.values, lagged], dim=-1), torch.cat([self.observed, seen], dim=-1)
 
     def _seasonal(self, past: Tensor) -> tuple[Tensor, Tensor]:
         """Two channels per lag, (B, T, N, 2 * lags): the target one lag before the window's own steps, then, behind
@@ -52,7 +82,10 @@ class Windows:
         A value that is missing, or lies behind the window's last step, is filled with that of the next lag that has
         it, and stays marked as not observed.
         """
-        parts = [self._lagged(past + ahead, past[:, -1]) for ahead in (0, self.window)]
+        return self._lagged_channels(past, past[:, -1])
+
+    def _lagged_channels(self, steps: Tensor, issued: Tensor) -> tuple[Tensor, Tensor]:
+        parts = [self._lagged(steps + ahead, issued) for ahead in (0, self.window)]
         return torch.cat([values for values, _ in parts], dim=-1), torch.cat([seen for _, seen in parts], dim=-1)
 
     def _lagged(self, steps: Tensor, issued: Tensor) -> tuple[Tensor, Tensor]:
@@ -66,3 +99,15 @@ class Windows:
             filled = torch.where(known, filled, values.roll(-shift, dims=-1))
             known = known | seen.roll(-shift, dims=-1)
         return filled, seen
+
+
+def cut(array: Tensor, steps: Tensor) -> Tensor:
+    """Rows of an array: (L, N, ...) at steps (B, T) -> (B, T, N, ...), a view of memory in the order N, ..., B, T.
+
+    Models work node by node, so this is the order in which they need no copy of their own.
+    """
+    if array.stride(0) == 0:  # the same at every step
+        return array[0].expand(*steps.shape, *array.shape[1:])
+    rows = array.flatten(1).index_select(0, steps.flatten())  # whole rows are copied, which is what memory is fast at
+    nodes_first = rows.t().contiguous().view(*array.shape[1:], *steps.shape)
+    return nodes_first.movedim((-2, -1), (0, 1))

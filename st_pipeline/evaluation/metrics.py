@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
+from st_pipeline.data.protocols import Part
 from st_pipeline.evaluation.rows import PUBLISHED
 
 METRICS = ("mae", "rmse", "mape", "wape", "r2")
@@ -65,13 +66,36 @@ class Tally:
     @classmethod
     def of(cls, batches: Iterable[tuple[Tensor, Tensor, Tensor]]) -> Tally:
         """Add up batches of forecast, truth and scored cells, each (B, H, N)."""
-        totals: list[Tensor] = []
+        errors, truths = [], []
         for forecast, truth, scored in batches:
-            parts = [_sums(forecast, truth, mask) for mask in (scored, scored & (truth != 0))]
-            stacked = torch.stack([torch.stack(part) for part in parts])  # (2, fields, H, N)
-            totals = [totals[0] + stacked] if totals else [stacked]
-        arrays = totals[0].cpu().numpy().transpose(0, 1, 3, 2)
-        return cls(Sums(*arrays[0]), Sums(*arrays[1]))
+            errors.append(error_sums(forecast, truth, scored))
+            truths.append(_truth_sums(torch.where(scored, truth, 0.0).double(), scored, lambda cells: cells.sum(0)))
+        return cls._of(torch.stack(errors).sum(0), torch.stack(truths).sum(0))
+
+    @classmethod
+    def of_part(cls, part: Part, errors: Tensor) -> Tally:
+        """From the `error_sums` over all windows of a part, which begin step after step.
+
+        What depends on the truth alone is then a difference of running sums, whatever the number of windows.
+        """
+        first = int(part.starts[0]) + part.windows.window
+        steps = first + torch.arange(part.windows.horizon, device=part.starts.device)
+
+        def over_windows(cells: Tensor) -> Tensor:
+            running = nn.functional.pad(cells.cumsum(0), (0, 0, 1, 0))
+            return running[steps + len(part.starts)] - running[steps]
+
+        truth = torch.where(part.scored, part.truth, 0.0).double()
+        return cls._of(errors, _truth_sums(truth, part.scored, over_windows))
+
+    @classmethod
+    def _of(cls, errors: Tensor, truths: Tensor) -> Tally:
+        absolute, square, relative, absolute_nonzero, square_nonzero = errors.cpu().numpy().transpose(0, 2, 1)
+        count, nonzero, *of_truth = truths.cpu().numpy().transpose(0, 2, 1)
+        return cls(
+            Sums(count, absolute, square, relative, nonzero, *of_truth),
+            Sums(nonzero, absolute_nonzero, square_nonzero, relative, nonzero, *of_truth),
+        )
 
     def scores(self, nodes: Sequence[int] | None = None) -> dict[tuple[str, str], float]:
         """(metric, horizon) -> value over the given nodes: `at:h`, `upto:h` and `published_average`.
@@ -95,12 +119,24 @@ class Tally:
         return self.observed.map(lambda array: array.sum(axis=1)).metric(name)
 
 
-def _sums(forecast: Tensor, truth: Tensor, mask: Tensor) -> list[Tensor]:
-    """The fields of `Sums` for one batch, each (H, N), in double precision."""
-    weight = mask.double()
-    y = torch.where(mask, truth.double(), 0.0)
-    error = torch.where(mask, forecast.double() - y, 0.0)
-    nonzero = weight * (y != 0)
-    relative = torch.where(nonzero > 0, error.abs() / y.abs(), 0.0)
-    cells = [weight, error.abs(), error**2, relative, nonzero, y, y.abs(), y**2]
-    return [cell.sum(0) for cell in cells]
+def error_sums(forecast: Tensor, truth: Tensor, scored: Tensor) -> Tensor:
+    """Sums over windows of what depends on the forecast: (B, H, N) each -> (5, H, N) in double precision.
+
+    Absolute, squared and relative errors, and the first two again over cells whose truth is not zero.
+    """
+    error = torch.where(scored, forecast - truth, 0.0)
+    nonzero = scored & (truth != 0)
+    absolute, square = error.abs(), error.square()
+    relative = torch.where(nonzero, absolute / truth.abs(), 0.0)
+    sums = [cells.sum(0, dtype=torch.float64) for cells in (absolute, square, relative)]
+    if torch.equal(nonzero, scored):
+        return torch.stack([*sums, *sums[:2]])
+    masked = [torch.where(nonzero, cells, 0.0).sum(0, dtype=torch.float64) for cells in (absolute, square)]
+    return torch.stack([*sums, *masked])
+
+
+def _truth_sums(truth: Tensor, scored: Tensor, add: Callable[[Tensor], Tensor]) -> Tensor:
+    """Counts of cells and of those that are not zero, and sums of the truth, its absolute value and its square."""
+    return torch.stack(
+        [add(cells) for cells in (scored.double(), (truth != 0).double(), truth, truth.abs(), truth.square())]
+    )

@@ -15,13 +15,14 @@ from torch import Tensor
 
 from st_pipeline.config import NAIVE_MODELS, ModelConfig, StreamConfig
 from st_pipeline.data.protocols import SOUND, Part, PeriodArrays
-from st_pipeline.evaluation.metrics import Tally
+from st_pipeline.evaluation.metrics import Tally, error_sums
 from st_pipeline.evaluation.naive import NaiveForecasts
 from st_pipeline.evaluation.rows import SCHEMA
 from st_pipeline.training.checkpoint import BySeed, Checkpoint, cost_of_seeds
 from st_pipeline.training.compute import Compute
-from st_pipeline.training.fit import forecasts
+from st_pipeline.training.forecasts import forecasts, sum_over_forecasts
 from st_pipeline.training.learner import BACKBONE, Learner, PeriodData, Trained
+from st_pipeline.training.pieces import workers
 from st_pipeline.training.reproducibility import derive_seed, seeded
 from st_pipeline.types import Graph, NodeSet
 
@@ -74,16 +75,16 @@ def evaluate_seed(
     newest = parts[BACKBONE].facts["period"]
     current = history[newest]
     frames = []
-    with compute.guard(
-        learner.estimate_bytes(current), f"{learner.stream.name}/{learner.model.name} evaluation"
-    ) as usage:
+    purpose = f"{learner.stream.name}/{learner.model.name} evaluation"
+    with compute.guard(learner.need(current).least, purpose) as usage, workers(usage.device) as team:
         trained = learner.restore(parts)
         trained.scaler = trained.scaler.to(usage.device)
         diagnostics: dict[str, Any] = {}
         for key in sorted(history):
             data = history[key]
             part, graph, forecaster = _prepared(learner, trained, data, usage.device)
-            tally = Tally.of(forecasts(forecaster, part, graph))
+            errors = sum_over_forecasts(forecaster, part, graph, error_sums, workers=team)
+            tally = Tally.of_part(part, errors)
             frames.append(score_rows(tally, data.nodes, _names(learner, newest, key)))
             if key == newest:
                 diagnostics = _diagnostics(
@@ -153,7 +154,7 @@ def _diagnostics(
     ]
     forecast, truth, scored = (torch.cat(part) for part in zip(*batches, strict=True))
     chosen = _exemplars(wape, shown=scored[:, 0].sum(0).cpu().numpy())
-    first = int(part.starts[-len(forecast)]) + part.windows.window
+    first = part.offset + int(part.starts[-len(forecast)]) + part.windows.window
     steps = part.windows.horizon
     traces = []
     for rank, row in chosen.items():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
+from st_pipeline.layers.hidden_conv import HiddenConv
 from st_pipeline.types import Graph
 
 
@@ -26,3 +28,12 @@ class GraphConv(nn.Module):
         else:
             gathered = nn.functional.linear(graph.propagate(x), weight, bias)
         return gathered + self.own(x)
+
+    def stacked(self) -> tuple[Tensor, Tensor]:
+        """Weights (outputs, 2 * inputs) of [A_hat x, x], and the bias."""
+        return torch.cat([self.neighbour.weight, self.own.weight], dim=1), self.neighbour.bias
+
+    def after(self, conv: HiddenConv) -> tuple[Tensor, Tensor]:
+        """Weights (2 * outputs, inputs) and biases of this layer's two halves behind a convolution of its input."""
+        weight, bias = conv.before(torch.cat([self.neighbour.weight, self.own.weight]))
+        return weight, bias + nn.functional.pad(self.neighbour.bias, (len(self.neighbour.bias), 0))

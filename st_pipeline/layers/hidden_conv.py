@@ -9,7 +9,8 @@ from torch import Tensor, nn
 class HiddenConv(nn.Module):
     """One channel, kernel 3, zero padding 1, over the D hidden features of each node: 4 parameters.
 
-    Written as a sum of three shifted copies, which is the same arithmetic as `Conv1d` without its reshaping.
+    Written as a sum of three shifted copies, which is the same arithmetic as `Conv1d` without its reshaping; in front
+    of a linear map it need not be carried out at all (`before`).
     """
 
     def __init__(self) -> None:
@@ -29,3 +30,12 @@ class HiddenConv(nn.Module):
         left, middle, right = self.weight.view(3)
         padded = nn.functional.pad(x, (1, 1))
         return left * padded[..., :-2] + middle * x + right * padded[..., 2:] + self.bias
+
+    def before(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Weight (M, D) and bias (M,) of the one linear map that equals this convolution followed by `weight` (M, D).
+
+        The convolution is linear, a band matrix, so the product of the two is taken once instead of for every node.
+        """
+        left, middle, right = self.weight.view(3)
+        padded = nn.functional.pad(weight, (1, 1))
+        return left * padded[:, 2:] + middle * weight + right * padded[:, :-2], self.bias * weight.sum(1)

@@ -15,10 +15,13 @@ Criterion = Callable[[Tensor, Target], Tensor]
 class Forecaster(nn.Module):
     """Window of readings -> forecast in the units the model is trained in, (B, H, N).
 
-    Knows no labels, no strategy and no optimiser. Wrappers are forecasters that hold a forecaster.
+    Knows no labels, no strategy and no optimiser. Wrappers are forecasters that hold a forecaster. A model whose
+    forecast for a window depends on the others of its batch says so with `separable = False`; batches of all others
+    are worked on in pieces.
     """
 
     shape: SeriesShape
+    separable: bool = True
 
     def embed(self, window: Window, graph: Graph) -> Tensor:
         """Shallow input representation, (B, N, width) or deeper; wrappers add to it."""
@@ -35,6 +38,13 @@ class Forecaster(nn.Module):
     def forward(self, window: Window, graph: Graph) -> Tensor:
         return self.head(self.core(self.embed(window, graph), window, graph))
 
+    def prompted(self, prompt: Tensor, window: Window, graph: Graph) -> Tensor:
+        """The forecast with a prompt (N, width) added to every window's embedding.
+
+        A model may override this where it can do so with less work; the result is the same.
+        """
+        return self.head(self.core(self.embed(window, graph) + prompt, window, graph))
+
     def training_loss(self, window: Window, target: Target, graph: Graph, criterion: Criterion) -> Tensor:
         """Scalar loss of one batch; the only place labels enter."""
         return criterion(self(window, graph), target)
@@ -43,6 +53,11 @@ class Forecaster(nn.Module):
     def width(self) -> int:
         """Size of the last axis of the embedding."""
         raise NotImplementedError
+
+    @property
+    def working_width(self) -> int:
+        """Numbers kept of each node of a window at the widest place, for the estimate of memory."""
+        return max((part.out_features for part in self.modules() if isinstance(part, nn.Linear)), default=self.width)
 
     def parts(self) -> dict[str, nn.Module]:
         """What is stored and trained separately, by asset name."""

@@ -42,6 +42,7 @@ class PromptPool(Forecaster):
         super().__init__()
         self.inner = inner
         self.shape = inner.shape
+        self.separable = inner.separable
         self.prompts = PromptTable(inner.shape.num_nodes, rank, inner.width)
 
     @property
@@ -56,6 +57,9 @@ class PromptPool(Forecaster):
 
     def head(self, hidden: Tensor) -> Tensor:
         return self.inner.head(hidden)
+
+    def forward(self, window: Window, graph: Graph) -> Tensor:
+        return self.inner.prompted(self.prompts(), window, graph)
 
     def parts(self) -> dict[str, nn.Module]:
         return {**self.inner.parts(), "prompt_pool": self.prompts}

@@ -25,6 +25,7 @@ class Usage:
     """What a guarded step used; `peak_bytes` is filled in when the step ends."""
 
     device: torch.device
+    allowed_bytes: int = 0
     peak_bytes: int = 0
     notes: list[str] = field(default_factory=list)
 
@@ -120,25 +121,27 @@ class Compute:
             if problem := self._problem(torch.device("cpu"), needed, purpose):
                 raise InputError(problem)
             wanted = "cpu"
-        return Usage(torch.device(wanted), notes=notes)
+        device = torch.device(wanted)
+        return Usage(device, self._allowed(device)[0], notes=notes)
 
     def _problem(self, device: torch.device, needed: int, purpose: str) -> str | None:
         if device.type == "cuda":
             count = torch.cuda.device_count() if torch.cuda.is_available() else 0
             if (device.index or 0) >= count:
                 return f"{purpose}: device {device} was asked for and there are {count} CUDA devices here"
-            free = torch.cuda.mem_get_info(device)[0]
-        else:
-            free = psutil.virtual_memory().available
-        allowed = int(free * RESERVE)
-        if self.memory_gib is not None and int(self.memory_gib * GIB) < allowed:
-            allowed, free = int(self.memory_gib * GIB), int(self.memory_gib * GIB)
+        allowed, free = self._allowed(device)
         if needed > allowed:
             return (
                 f"{purpose}: needs about {needed / GIB:.2f} GiB and {device} has {free / GIB:.2f} GiB to give; "
                 "free some, lower training.batch, or raise ST_PIPELINE_MEMORY_GIB"
             )
         return None
+
+    def _allowed(self, device: torch.device) -> tuple[int, int]:
+        """Bytes that a step may count on, and those it is told are free."""
+        free = int(torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available)
+        limit = free if self.memory_gib is None else int(self.memory_gib * GIB)
+        return (limit, limit) if limit < free * RESERVE else (int(free * RESERVE), free)
 
 
 def _out_of_memory(error: Exception) -> bool:

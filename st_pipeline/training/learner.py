@@ -23,14 +23,16 @@ from st_pipeline.strategies import strategies
 from st_pipeline.strategies.base import Selection, Strategy
 from st_pipeline.training.checkpoint import Checkpoint, prefixed
 from st_pipeline.training.compute import Compute, Usage
-from st_pipeline.training.fit import Epoch, FitResult, Settings, fit, forecasts
+from st_pipeline.training.fit import Epoch, FitResult, fit
+from st_pipeline.training.forecasts import forecasts
+from st_pipeline.training.memory import Need, Plan
 from st_pipeline.training.reproducibility import derive_seed, seeded
+from st_pipeline.training.settings import Settings
 from st_pipeline.types import Graph, NodeSet, Period, SeriesShape
 
 BACKBONE = "backbone"
 Parts = Mapping[str, Checkpoint]
 Progress = Callable[[Epoch], None]
-WORKING_COPIES = 10  # activations kept per cell and hidden unit of a batch, forward and backward
 
 
 @dataclass(frozen=True)
@@ -89,30 +91,47 @@ class Learner:
         return PeriodArrays.of(data.tensor, data.nodes, self.stream, protocol=protocol, lags=self.lags, device=device)
 
     def learn(
-        self, data: PeriodData, previous: Parts | None, *, compute: Compute, progress: Progress | None = None
+        self,
+        data: PeriodData,
+        previous: Parts | None,
+        *,
+        compute: Compute,
+        progress: Progress | None = None,
+        log: Callable[[str], object] = len,
     ) -> dict[str, Checkpoint]:
         """Update the model with a period; returns the checkpoint of every part.
 
         Args:
             previous: the parts after the previous period; None in the first.
+            log: told before the training what memory it will take.
 
         Raises:
             InputError: the predecessor does not fit, the data are too short, the device is missing or too full.
         """
-        with compute.guard(
-            self.estimate_bytes(data), f"{self.stream.name}/{self.model.name} of {data.period.key}"
-        ) as usage:
-            trained = self._update(data, previous, usage, progress)
+        need = self.need(data)
+        with compute.guard(need.least, f"{self.stream.name}/{self.model.name} of {data.period.key}") as usage:
+            plan = need.plan(usage.allowed_bytes, threads=compute.threads, gpu=usage.device.type != "cpu")
+            log(f"memory on {usage.device}: {plan}")
+            trained = self._update(data, previous, usage, plan, progress)
             latency = _latency(trained, data.graph.to(usage.device))
-        return self._checkpoints(trained, data, previous, usage, latency)
+        return self._checkpoints(trained, data, previous, usage, plan, latency)
 
-    def estimate_bytes(self, data: PeriodData) -> int:
-        """Memory a training needs: the resident arrays and the activations of one batch."""
-        length, nodes, channels = data.tensor.values.shape
+    def need(self, data: PeriodData) -> Need:
+        """Memory a training needs."""
+        length, nodes, _ = data.tensor.values.shape
         settings = Settings.of(PROTOCOLS[self.model.protocol], self.model.training)
         shape = self.shape(nodes)
-        width = (shape.window + shape.horizon) * shape.channels + 64
-        return 4 * length * nodes * (3 * channels + 4) + 4 * WORKING_COPIES * settings.batch * nodes * width
+        with torch.device("meta"):  # takes no memory
+            backbone: Forecaster = backbones.build(self.model.backbone.spec(), shape=shape)
+        return Need.of(
+            length=length,
+            nodes=nodes,
+            channels=shape.channels,
+            width=backbone.working_width,
+            span=shape.window + shape.horizon,
+            batch=settings.batch,
+            separable=backbone.separable,
+        )
 
     def verify(self, previous: Parts, *, expected_period: str, data_digest: str | None) -> None:
         """Refuse a predecessor that is not this model's own last period.
@@ -169,7 +188,9 @@ class Learner:
         scaler = Scaler.from_state(backbone.under("scaler"), backbone.facts["scaler"])
         return Trained(forecaster, strategy, scaler)
 
-    def _update(self, data: PeriodData, previous: Parts | None, usage: Usage, progress: Progress | None) -> Trained:
+    def _update(
+        self, data: PeriodData, previous: Parts | None, usage: Usage, plan: Plan, progress: Progress | None
+    ) -> Trained:
         seed = derive_seed(self.seed, self.stream.name, self.model.name, data.period.key)
         arrays = self.arrays(data, usage.device)
         with seeded(seed) as generator:
@@ -182,7 +203,8 @@ class Learner:
             validation = arrays.part("validation", scaler)
             trained = Trained(forecaster, strategy, scaler, validation=validation)
             if selection.train and count_parameters(forecaster, trainable=True):
-                trained.result = self._fit(trained, arrays, data.graph.to(usage.device), selection, generator, progress)
+                graph = data.graph.to(usage.device)
+                trained.result = self._fit(trained, arrays, graph, selection, generator, plan, progress)
                 strategy.consolidate(forecaster, data.period)
         return trained
 
@@ -193,6 +215,7 @@ class Learner:
         graph: Graph,
         selection: Selection,
         generator: torch.Generator,
+        plan: Plan,
         progress: Progress | None,
     ) -> FitResult:
         assert trained.validation is not None
@@ -208,10 +231,11 @@ class Learner:
             settings=Settings.of(PROTOCOLS[self.model.protocol], self.model.training),
             generator=generator,
             progress=progress,
+            plan=plan,
         )
 
     def _checkpoints(
-        self, trained: Trained, data: PeriodData, previous: Parts | None, usage: Usage, latency: float
+        self, trained: Trained, data: PeriodData, previous: Parts | None, usage: Usage, plan: Plan, latency: float
     ) -> dict[str, Checkpoint]:
         result = trained.result
         scaler_tensors, scaler_facts = trained.scaler.state()
@@ -240,6 +264,7 @@ class Learner:
             "seconds": result.seconds if result else 0.0,
             "epochs": len(result.epochs) if result else 0,
             "peak_bytes": usage.peak_bytes,
+            "estimated_bytes": plan.bytes,
             "milliseconds_per_forecast": latency,
             "device": str(usage.device),
             "notes": usage.notes,

@@ -60,7 +60,7 @@ def update(
         if before:
             learner.verify(last, expected_period=before, data_digest=digest)
         progress = _progress(f"{config.name}/{model.name} of {key}", seed if model.seeds else None, log)
-        for part, checkpoint in learner.learn(data, last or None, compute=compute, progress=progress).items():
+        for part, checkpoint in learner.learn(data, last or None, compute=compute, progress=progress, log=log).items():
             trained[part][seed] = checkpoint
     return trained
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from st_pipeline.layers.graph_block import graph_block
 from st_pipeline.layers.graph_conv import GraphConv
 from st_pipeline.layers.hidden_conv import HiddenConv
+from st_pipeline.layers.node_major import by_node, per_node
 from st_pipeline.models.base import Forecaster
 from st_pipeline.registry import BACKBONES
 from st_pipeline.types import Graph, SeriesShape, Window
@@ -48,22 +50,33 @@ class STGNN(Forecaster):
 
     def embed(self, window: Window, graph: Graph) -> Tensor:
         """(B, N, T * C + context): the flattened window, channel by channel, and empty context columns."""
-        batch, steps, nodes, channels = window.values.shape
-        flat = window.values.permute(0, 2, 3, 1).reshape(batch, nodes, channels * steps)
+        flat = per_node(window.values)
         return nn.functional.pad(flat, (0, self.context)) if self.context else flat
 
     def core(self, hidden: Tensor, window: Window, graph: Graph) -> Tensor:
         """(B, N, T), or with a calendar (B, N, hidden + lags * H): the last columns are what the mixture adds."""
-        first = self.gcn1(hidden, graph)
-        if self.calendar is None:
-            raw = window.values[..., 0].transpose(1, 2)  # (B, T, N) -> (B, N, T)
-            return self.gcn2(self.tcn(torch.relu(first)), graph) + raw
-        deep = self.gcn2(self.tcn(torch.relu(first + self.calendar(window))), graph)
-        return torch.cat([deep, self.calendar.skip(window)], dim=-1)
+        return self._core(hidden, None, window, graph)
+
+    def prompted(self, prompt: Tensor, window: Window, graph: Graph) -> Tensor:
+        return self.head(self._core(self.embed(window, graph), prompt, window, graph))
+
+    def _core(self, hidden: Tensor, prompt: Tensor | None, window: Window, graph: Graph) -> Tensor:
+        calendar = self.calendar
+        deep = graph_block(
+            hidden,
+            self.gcn1.stacked(),
+            self.gcn2.after(self.tcn),
+            graph,
+            addition=calendar(window) if calendar else None,
+            prompt=prompt,
+        )
+        if calendar is None:
+            return deep + window.values[..., 0].transpose(1, 2)  # (B, T, N) -> (B, N, T)
+        return torch.cat([deep, calendar.skip(window)], dim=-1)
 
     def head(self, hidden: Tensor) -> Tensor:
         wide = self.fc.in_features
-        out = self.fc(nn.functional.gelu(hidden[..., :wide]))
+        out = by_node(self.fc, nn.functional.gelu(hidden[..., :wide]))
         if self.calendar is not None:
             out = out + hidden[..., wide:]
         return out.transpose(1, 2)  # (B, N, H) -> (B, H, N)
@@ -92,11 +105,11 @@ class Calendar(nn.Module):
             self.mixture.fill_(1 / max(self.shape.lags, 1))
 
     def forward(self, window: Window) -> Tensor:
-        batch, steps, nodes, channels = window.observed.shape
-        seen = window.observed.permute(0, 2, 3, 1).reshape(batch, nodes, channels * steps)
+        steps = self.shape.window
+        seen = per_node(window.observed.to(self.latest.dtype))
         begin = (window.time_of_day[:, steps], window.day_of_week[:, steps])
         when = self.time_of_day[begin[0]] + self.day_of_week[begin[1]]
-        return self.observed(seen.to(self.latest.dtype)) + when[:, None]
+        return by_node(self.observed, seen) + when[:, None]
 
     def skip(self, window: Window) -> Tensor:
         """Linear in the latest value of every channel, plus a mixture of lagged channels step by step: (B, N, H)."""

@@ -100,7 +100,7 @@ def test_forward_is_embedding_core_and_head(model, shape, window, graph) -> None
     hidden = model.embed(window, graph)
     assert hidden.shape[:2] == (3, NODES)
     assert hidden.shape[-1] == model.width
-    assert torch.equal(model.head(model.core(hidden, window, graph)), model(window, graph))
+    torch.testing.assert_close(model.head(model.core(hidden, window, graph)), model(window, graph))
 
 
 def test_a_forecast_is_the_same_every_time_and_in_any_batch(model, window, graph) -> None:

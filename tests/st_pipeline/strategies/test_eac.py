@@ -14,7 +14,8 @@ from st_pipeline.models.backbones import backbones
 from st_pipeline.models.base import Forecaster, count_parameters
 from st_pipeline.models.prompt_pool import PromptPool
 from st_pipeline.strategies import strategies
-from st_pipeline.training.fit import Settings, fit
+from st_pipeline.training.fit import fit
+from st_pipeline.training.settings import Settings
 from st_pipeline.types import NodeSet, Period, SeriesShape
 
 READINGS = [

@@ -87,7 +87,7 @@ def test_scores_of_one_model_are_the_same_on_both(learner: Learner, network: lis
 def test_cost_names_the_device_and_its_peak(learner: Learner, network: list[PeriodData]) -> None:
     cost = live(learner, network[:1], CUDA)[0]["backbone"].cost
     assert cost["device"].startswith("cuda")
-    assert 0 < cost["peak_bytes"] <= learner.estimate_bytes(network[0]) * 4
+    assert 0 < cost["peak_bytes"] <= learner.need(network[0]).plan(1 << 40, threads=1, gpu=True).bytes * 4
     assert cost["notes"] == []
 
 

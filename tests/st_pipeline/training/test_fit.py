@@ -17,17 +17,11 @@ from st_pipeline.errors import InputError
 from st_pipeline.models.base import Forecaster
 from st_pipeline.strategies.base import Selection, Strategy
 from st_pipeline.training import fit as module
-from st_pipeline.training.fit import (
-    Epoch,
-    FitResult,
-    Settings,
-    evaluating,
-    fit,
-    forecasts,
-    make_criterion,
-    validation_error,
-)
+from st_pipeline.training.fit import Epoch, FitResult, fit
+from st_pipeline.training.forecasts import evaluating, forecasts, validation_error
 from st_pipeline.training.learner import PeriodData
+from st_pipeline.training.objective import make_criterion
+from st_pipeline.training.settings import Settings
 from st_pipeline.types import Target
 
 SETTINGS = Settings.of(SOUND, TrainingConfig(epochs=3, batch=64, learning_rate=0.01))
@@ -216,8 +210,8 @@ def test_the_penalty_joins_the_loss_of_every_step(fitted, parts) -> None:
 @pytest.mark.parametrize("stride", [1, 3, 1000])
 def test_a_stride_trains_on_every_nth_window_and_judges_by_all(fitted, parts, monkeypatch, stride: int) -> None:
     train, seen = parts()["train"], []
-    gather = type(train.windows).gather
-    monkeypatch.setattr(type(train.windows), "gather", lambda self, at: (seen.append(at), gather(self, at))[1])
+    inputs = type(train.windows).inputs
+    monkeypatch.setattr(type(train.windows), "inputs", lambda self, at: (seen.append(at), inputs(self, at))[1])
     fitted(replace(SETTINGS, epochs=1, stride=stride))
     everything = torch.cat(seen)
     count = math.ceil(len(train.starts) / stride)

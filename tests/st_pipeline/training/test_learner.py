@@ -14,8 +14,9 @@ from st_pipeline.data.quality import MISSING, OBSERVED
 from st_pipeline.errors import InputError
 from st_pipeline.training.checkpoint import CHECKPOINTS, Checkpoint, same_weights
 from st_pipeline.training.compute import Compute
-from st_pipeline.training.fit import Settings, validation_error
+from st_pipeline.training.forecasts import validation_error
 from st_pipeline.training.learner import Learner, PeriodData
+from st_pipeline.training.settings import Settings
 from st_pipeline.types import Graph, NodeSet
 
 Parts = dict[str, Checkpoint]
@@ -276,13 +277,28 @@ def test_a_model_too_large_for_the_budget_is_never_built(make_learner, history, 
     built = []
     monkeypatch.setattr(Learner, "build", lambda self, num_nodes: built.append(num_nodes))
     learner = make_learner("online")
-    compute = Compute(device="cpu", threads=1, memory_gib=learner.estimate_bytes(history[0]) / 2 / (1 << 30))
+    compute = Compute(device="cpu", threads=1, memory_gib=learner.need(history[0]).least / 2 / (1 << 30))
     with pytest.raises(InputError, match="small/model of 2024-01-01: needs about"):
         learner.learn(history[0], None, compute=compute)
     assert not built
 
 
 def test_the_estimate_grows_with_the_network_and_the_batch(make_learner, history) -> None:
-    small, large = (make_learner("online", training={"batch": batch}) for batch in (8, 512))
-    assert 0 < small.estimate_bytes(history[0]) < large.estimate_bytes(history[0])
-    assert small.estimate_bytes(history[0]) < small.estimate_bytes(history[2])
+    def bytes_of(batch: int, data: PeriodData) -> int:
+        need = make_learner("online", training={"batch": batch}).need(data)
+        return need.plan(1 << 40, threads=1, gpu=False).bytes
+
+    assert 0 < bytes_of(8, history[0]) < bytes_of(512, history[0])
+    assert bytes_of(8, history[0]) < bytes_of(8, history[2])
+
+
+def test_a_small_budget_trains_the_same_model_in_smaller_pieces(make_learner, history) -> None:
+    learner, told = make_learner("online"), []
+    need = learner.need(history[0])
+    budget = (need.least + 20 * need.per_window) / (1 << 30)
+    plenty, little = (Compute(device="cpu", threads=1, memory_gib=limit) for limit in (None, budget))
+    usual, small = (learner.learn(history[0], None, compute=compute, log=told.append) for compute in (plenty, little))
+    assert [line.split(", ")[1] for line in told] == ["64 windows at a time", "21 windows at a time"]
+    assert small["backbone"].cost["estimated_bytes"] < usual["backbone"].cost["estimated_bytes"]
+    for kind in ("train_loss", "validation_error"):
+        assert small["backbone"].facts[kind] == pytest.approx(usual["backbone"].facts[kind], rel=1e-5)

@@ -1,0 +1,105 @@
+"""Forecasts of all windows of a part, and the error that training is judged by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from st_pipeline.data.protocols import Part
+from st_pipeline.data.windows import cut
+from st_pipeline.models.base import Forecaster
+from st_pipeline.training.pieces import Workers, pieces_of
+from st_pipeline.training.settings import Settings
+from st_pipeline.types import Graph
+
+WAITING = 8  # pieces a worker may be ahead of what adds them up
+TOGETHER = 512  # windows that a model sees at a time if its forecasts depend on each other
+
+
+def forecasts(
+    forecaster: Forecaster, part: Part, graph: Graph, *, batch: int | None = None
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Forecast, truth and scored cells (B, H, N) in the unit of the readings, of all windows of a part in order."""
+    for starts in _pieces(forecaster, part, batch):
+        with evaluating(forecaster):
+            found = _forecast(forecaster, part, graph, starts)
+        yield found
+
+
+def sum_over_forecasts(
+    forecaster: Forecaster,
+    part: Part,
+    graph: Graph,
+    each: Callable[[Tensor, Tensor, Tensor], Tensor],
+    *,
+    workers: Workers,
+) -> Tensor:
+    """Sum of `each` of forecast, truth and scored cells, as `forecasts` gives them, over all windows of a part."""
+
+    def work(starts: Tensor) -> Tensor:
+        with torch.no_grad():
+            return each(*_forecast(forecaster, part, graph, starts))
+
+    pieces = _pieces(forecaster, part, None)
+    total: Tensor | None = None
+    with evaluating(forecaster):
+        for first in range(0, len(pieces), WAITING * workers.count):
+            for found in workers.map(work, pieces[first : first + WAITING * workers.count]):
+                total = found if total is None else total.add_(found)
+    assert total is not None, "a part has at least one window"
+    return total
+
+
+def _pieces(forecaster: Forecaster, part: Part, batch: int | None) -> list[Tensor]:
+    if batch is not None or not forecaster.separable:
+        return list(part.starts.split(batch or TOGETHER))
+    return pieces_of(part.starts, part.truth.shape[1])
+
+
+def _forecast(forecaster: Forecaster, part: Part, graph: Graph, starts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    future = part.windows.future(starts)
+    forecast = part.restore(forecaster(part.windows.inputs(starts), graph))
+    return forecast, cut(part.truth, future), cut(part.scored, future)
+
+
+def validation_error(
+    forecaster: Forecaster, part: Part, graph: Graph, settings: Settings, *, workers: Workers | None = None
+) -> float:
+    """Masked mean absolute error in the unit of the readings.
+
+    With `batch_mean`, as in the public code: zeros do not count, batches weigh the same, rounded to 4 decimals.
+    """
+    team = workers or Workers()
+    if settings.batch_mean:
+        batches = [replace(part, starts=starts) for starts in part.starts.split(settings.batch)]
+        errors = [_mean_error(forecaster, batch, graph, team, zeros=False) for batch in batches]
+        return round(float(torch.stack(errors).float().mean()), 4)
+    return float(_mean_error(forecaster, part, graph, team, zeros=True))
+
+
+def _mean_error(forecaster: Forecaster, part: Part, graph: Graph, workers: Workers, *, zeros: bool) -> Tensor:
+    """Mean absolute error over the scored cells, with or without those whose truth is zero."""
+
+    def sums(forecast: Tensor, truth: Tensor, scored: Tensor) -> Tensor:
+        counted = scored if zeros else scored & (truth != 0)
+        error = torch.where(counted, forecast - truth, 0.0)
+        return torch.stack([error.abs().sum(), counted.sum()]).double()
+
+    total, count = sum_over_forecasts(forecaster, part, graph, sums, workers=workers)
+    return total / count.clamp(min=1)
+
+
+@contextmanager
+def evaluating(forecaster: Forecaster) -> Iterator[None]:
+    """Evaluation mode without gradients; the mode is restored afterwards."""
+    mode = forecaster.training
+    forecaster.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        forecaster.train(mode)

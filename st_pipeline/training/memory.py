@@ -1,0 +1,71 @@
+"""How much memory a training needs, and how many windows at a time the memory there is allows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from st_pipeline.errors import InputError
+from st_pipeline.training.pieces import PIECE_CELLS
+
+GIB = 1 << 30
+RESIDENT_COPIES = 6  # of a period's arrays, while they are standardised and summed in double precision
+WORKING_COPIES = 10  # activations kept per cell and hidden unit, forward and backward
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes that a training keeps, and bytes that each window of a batch takes while it is worked on.
+
+    Attributes:
+        batch: windows of a batch.
+        nodes: N.
+        separable: whether a batch may be worked on in pieces.
+    """
+
+    resident: int
+    per_window: int
+    batch: int
+    nodes: int
+    separable: bool = True
+
+    @classmethod
+    def of(
+        cls, *, length: int, nodes: int, channels: int, width: int, span: int, batch: int, separable: bool = True
+    ) -> Need:
+        """For L steps of N nodes and C channels (lags counted), an embedding of `width`, and T + H steps a window."""
+        resident = length * nodes * (4 * RESIDENT_COPIES + 5 * channels)
+        return cls(resident, 4 * WORKING_COPIES * nodes * (span * channels + width), batch, nodes, separable)
+
+    @property
+    def least(self) -> int:
+        """Bytes without which the training cannot run: one window at a time, or the batch that cannot be split."""
+        return self.resident + self.per_window * (1 if self.separable else self.batch)
+
+    def plan(self, allowed: int, *, threads: int, gpu: bool) -> Plan:
+        """The work cut so that it fits.
+
+        Raises:
+            InputError: not even one window fits.
+        """
+        free = allowed - self.resident
+        if free < self.per_window * (1 if self.separable else self.batch):
+            raise InputError(f"needs about {self.least / GIB:.2f} GiB and there are {allowed / GIB:.2f} GiB to give")
+        if not self.separable:
+            return Plan(self.batch, 1, self.least)
+        threads = 1 if gpu else max(1, min(threads, free // self.per_window))
+        usual = self.batch if gpu else max(1, min(self.batch, PIECE_CELLS // max(1, self.nodes)))
+        windows = max(1, min(usual, free // (self.per_window * threads)))
+        return Plan(int(windows), int(threads), self.resident + self.per_window * int(windows * threads))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Windows at a time on each of some threads, and the bytes this takes in all."""
+
+    windows: int
+    threads: int
+    bytes: int
+
+    def __str__(self) -> str:
+        at_once = f"{self.windows} windows at a time" + (f" on each of {self.threads} threads" * (self.threads > 1))
+        return f"about {self.bytes / GIB:.2f} GiB, {at_once}"

@@ -1,0 +1,106 @@
+"""The loss of a batch and its gradients, piece by piece."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from st_pipeline.data.protocols import Part
+from st_pipeline.models.base import Criterion, Forecaster
+from st_pipeline.training.pieces import Workers, pieces_of
+from st_pipeline.training.settings import Settings
+from st_pipeline.types import Graph, Target
+
+
+def make_criterion(part: Part, settings: Settings, nodes: Tensor | None = None) -> Criterion:
+    """Mean error of some windows; a cell counts by its sensor's deviation, so the loss is in the unit of the readings.
+
+    Args:
+        nodes: (N,) bool, the nodes whose targets count; all of them if left out.
+    """
+    scale = torch.ones_like(part.scaler.scale[:, 0]) if part.raw_target else part.scaler.scale[:, 0]
+    weight = scale / scale.mean() if settings.loss == "mae" else None
+    everything = nodes is None and (not settings.masked_loss or part.windows.complete)
+
+    def criterion(forecast: Tensor, target: Target) -> Tensor:
+        wanted = target.values
+        cells: Tensor | int = wanted.numel()
+        if not everything:
+            counted = target.observed if settings.masked_loss else torch.ones_like(target.observed)
+            counted = counted if nodes is None else counted & nodes
+            wanted = torch.where(counted, wanted, forecast.detach())  # no error where nothing counts
+            cells = counted.sum().clamp(min=1)
+        if weight is None:
+            return nn.functional.mse_loss(forecast, wanted, reduction="sum") / cells
+        return ((forecast - wanted).abs() * weight).sum() / cells
+
+    return criterion
+
+
+def count_targets(part: Part, settings: Settings, nodes: Tensor | None = None) -> Callable[[Tensor], Tensor]:
+    """How many cells `make_criterion` averages over, as a function of the windows' starts (B,)."""
+    observed = part.windows.target_observed if nodes is None else part.windows.target_observed[:, nodes]
+    if not settings.masked_loss:
+        observed = torch.ones_like(observed)
+    before = nn.functional.pad(observed.sum(1).cumsum(0), (1, 0))  # cells before each step
+    span, window = part.windows.span, part.windows.window
+    return lambda starts: (before[starts + span] - before[starts + window]).sum()
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The training loss of a model on one part.
+
+    Attributes:
+        nodes: (N,) bool, the nodes whose targets count; all of them if left out.
+        most: windows that memory allows at a time.
+    """
+
+    forecaster: Forecaster
+    part: Part
+    graph: Graph
+    settings: Settings
+    nodes: Tensor | None = None
+    most: int | None = None
+
+    def backward(self, batch: Tensor, workers: Workers) -> Tensor:
+        """Loss of the windows that start at `batch`; its gradients are added to those of the trainable parameters."""
+        parameters = [parameter for parameter in self.forecaster.parameters() if parameter.requires_grad]
+        pieces = self.pieces(batch)
+        cells = self._cells(batch).clamp(min=1) if len(pieces) > 1 else None
+
+        def work(piece: Tensor) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+            window, target = self.part.windows.gather(piece)
+            loss = self.forecaster.training_loss(window, target, self.graph, self._criterion)
+            if cells is not None:
+                loss = loss * (self._cells(piece) / cells)
+            return loss.detach(), torch.autograd.grad(loss, parameters, allow_unused=True)
+
+        losses = []
+        for loss, gradients in workers.map(work, pieces):
+            losses.append(loss)
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                if gradient is None:
+                    continue
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)  # in the parameter's own layout, as optimisers need it
+                parameter.grad.add_(gradient)
+        return torch.stack(losses).sum()
+
+    def pieces(self, batch: Tensor) -> list[Tensor]:
+        """What is worked on at a time: the whole batch where a window's forecast depends on the others."""
+        if not self.forecaster.separable:
+            return [batch]
+        return pieces_of(batch, self.part.truth.shape[1], most=self.most)
+
+    @cached_property
+    def _criterion(self) -> Criterion:
+        return make_criterion(self.part, self.settings, self.nodes)
+
+    @cached_property
+    def _cells(self) -> Callable[[Tensor], Tensor]:
+        return count_targets(self.part, self.settings, self.nodes)

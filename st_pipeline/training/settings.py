@@ -1,0 +1,30 @@
+"""How a model is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from st_pipeline.config import TrainingConfig
+from st_pipeline.data.protocols import Protocol
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a model is trained: the protocol's values with the model's own in their place."""
+
+    epochs: int
+    batch: int
+    learning_rate: float
+    weight_decay: float
+    patience: int
+    loss: str
+    decay: str
+    stride: int
+    masked_loss: bool
+    batch_mean: bool
+
+    @classmethod
+    def of(cls, protocol: Protocol, training: TrainingConfig) -> Settings:
+        given: dict[str, Any] = {**vars(protocol), "stride": 1, **training.model_dump(exclude_none=True)}
+        return cls(**{name: given[name] for name in cls.__dataclass_fields__})
