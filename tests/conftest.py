@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from st_pipeline.config import StreamConfig
+    from st_pipeline.data.protocols import Part
     from st_pipeline.training.compute import Compute
     from st_pipeline.training.learner import Learner, PeriodData
     from st_pipeline.types import Graph, SeriesShape, Window
@@ -269,6 +270,42 @@ def make_history() -> Callable[..., dict[str, PeriodData]]:
             graph = Graph.from_edges(ring, (ring + 1) % len(ids), np.full(len(ids), 0.5), num_nodes=len(ids))
             history[period.key] = PeriodData(period, nodes, tensor, graph)
         return history
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_part(make_stream: Callable[..., StreamConfig]) -> Callable[..., Part]:
+    """`make_part(nodes=5, length=200, protocol="sound", name="train", ...)`: one part of a period of random readings.
+
+    A tenth of the readings is zero, `missing` of the cells is missing.
+    """
+    from st_pipeline.config import ScalingConfig
+    from st_pipeline.data.protocols import PROTOCOLS, PeriodArrays
+    from st_pipeline.data.quality import MISSING, OBSERVED
+    from st_pipeline.data.tensors import SeriesTensor
+    from st_pipeline.types import NodeSet
+
+    def make(
+        *,
+        nodes: int = 5,
+        length: int = 200,
+        protocol: str = "sound",
+        name: Any = "train",
+        seed: int = 0,
+        missing: float = 0.2,
+        lags: tuple[int, ...] = (),
+    ) -> Part:
+        random = np.random.default_rng(seed)
+        size = (length, nodes, 1)
+        flags = np.where(random.random(size) < missing, MISSING, OBSERVED).astype(np.uint8)
+        readings = random.gamma(4, 5 * np.arange(1, nodes + 1)[:, None], size) * (random.random(size) >= 0.1)
+        values = np.where(flags == MISSING, 0, readings).astype(np.float32)
+        ids = tuple(f"s{row:03d}" for row in range(nodes))
+        times = HOUR * np.arange(length, dtype=np.int64)
+        tensor = SeriesTensor("1", ids, ("flow",), "UTC", values, flags, times)
+        arrays = PeriodArrays.of(tensor, NodeSet.of(ids), make_stream(), protocol=PROTOCOLS[protocol], lags=lags)
+        return arrays.part(name, arrays.fit_scaler(ScalingConfig()))
 
     return make
 

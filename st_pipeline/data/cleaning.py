@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from st_pipeline.config import StreamConfig
 from st_pipeline.data.clock import resolve, step_count, step_index, step_times
-from st_pipeline.data.quality import DUPLICATE, FLAGS, OFF_GRID, flag_cells
+from st_pipeline.data.quality import DUPLICATE, FLAGS, OFF_GRID, flag_sensors
 from st_pipeline.periods import Period
 
 FLAG = pl.Enum(list(FLAGS))
@@ -24,9 +23,15 @@ def flag_column(variable: str) -> str:
 
 @dataclass(frozen=True)
 class Rows:
-    """Landed rows sorted into the one that stands for each cell and the extra ones."""
+    """Landed rows sorted into the ones that stand for their cells and the others.
 
-    chosen: pl.DataFrame  # KEY, variables, <variable>_conflict; unique by KEY
+    A cell is a number: place of the sensor among the ids times the steps of the period, plus the step.
+    """
+
+    single: pl.DataFrame  # variables; the only row of its cell
+    single_cell: NDArray[np.int64]
+    agreed: pl.DataFrame  # variables and <variable>_conflict; what the several rows of a cell come to
+    agreed_cell: NDArray[np.int64]
     duplicates: pl.DataFrame  # every further row of a cell
     strays: pl.DataFrame  # rows between steps, outside the period or in a skipped hour
 
@@ -39,64 +44,106 @@ def clean(raw: pl.DataFrame, config: StreamConfig, period: Period) -> pl.DataFra
     order of the raw rows does not matter. Rows without a sensor id stay in the raw readings only.
     """
     count = step_count(period, config.step)
-    rows = _sort_out(raw.filter(pl.col("sensor_id").is_not_null()), config, period, count)
-    ids = raw["sensor_id"].drop_nulls().unique().sort()
+    named = raw.filter(pl.col("sensor_id").is_not_null()) if raw["sensor_id"].null_count() else raw
+    named = named.with_columns(pl.col("sensor_id").cast(pl.Categorical))
+    ids = distinct(named["sensor_id"])
     times = step_times(period, config.step, count)
-    grid = _grid(rows.chosen, ids, times, config)
-    extra = [_extra(rows.duplicates, times, config, DUPLICATE, 1), _extra(rows.strays, times, config, OFF_GRID, 1001)]
-    table = pl.concat([grid, *extra], how="vertical")
-    return table.sort("sensor_id", "timestamp", "copy")
+    rows = _sort_out(named, ids, config, period, count)
+    grid = _grid(rows, ids, times, config)
+    extra = pl.concat(
+        [_extra(rows.duplicates, times, config, DUPLICATE, 1), _extra(rows.strays, times, config, OFF_GRID, 1001)]
+    )
+    return _insert(extra.sort("sensor_id", "timestamp", "copy"), grid, ids, times) if len(extra) else grid
 
 
-def _sort_out(raw: pl.DataFrame, config: StreamConfig, period: Period, count: int) -> Rows:
-    index, near = step_index(period, config)
-    rows = resolve(raw, config).with_columns(index.alias("step"), near.alias("near"))
-    usable = pl.col("near") & ~pl.col("skipped") & pl.col("step").is_between(0, count - 1)
-    on_grid = rows.filter(usable)
-    several = pl.len().over(KEY) > 1
+def _sort_out(raw: pl.DataFrame, ids: pl.Series, config: StreamConfig, period: Period, count: int) -> Rows:
+    rows = resolve(raw, config)
     names = config.variable_names
-    single = on_grid.filter(~several).select(*KEY, *names, *(pl.lit(False).alias(f"{name}_conflict") for name in names))
-    repeated = on_grid.filter(several)
+    by_value = [*(["received"] if "received" in rows.columns else []), *names]
+    step, near = step_index(rows["timestamp"], period, config)
+    near &= (step >= 0) & (step < count) & ~rows["skipped"].to_numpy()
+    strays = rows.filter(~near).sort("sensor_id", "timestamp", *by_value, nulls_last=True)
+    if len(strays):
+        rows, step = rows.filter(near), step[near]
+    cell = places(rows["sensor_id"], ids) * count + step
+    several = _shared(cell, len(ids) * count)
+    repeated = rows.clear().with_columns(pl.Series("step", [], dtype=pl.Int64))
+    if several is not None:
+        repeated = rows.filter(several).with_columns(pl.Series("step", step[several]))
+        rows, cell = rows.filter(~several), cell[~several]
+    agreed, duplicates = _agree(repeated, names, by_value)
+    agreed_cell = places(agreed["sensor_id"], ids) * count + agreed["step"].to_numpy()
+    return Rows(rows.select(names), cell, agreed, agreed_cell, duplicates, strays)
+
+
+def _shared(cell: NDArray[np.int64], cells: int) -> NDArray[np.bool_] | None:
+    """Which rows share their cell with others; None if none does, which is found with little memory."""
+    taken = np.zeros(cells, dtype=bool)
+    taken[cell] = True
+    return None if np.count_nonzero(taken) == len(cell) else np.bincount(cell, minlength=cells)[cell] > 1
+
+
+def distinct(names: pl.Series) -> pl.Series:
+    """The different names in order, as text."""
+    codes = names.to_physical().to_numpy()
+    place = np.full(int(codes.max(initial=0)) + 1, -1)
+    place[codes] = np.arange(len(codes))
+    return names.gather(place[place >= 0]).cast(pl.String).sort()
+
+
+def places(names: pl.Series, ids: pl.Series) -> NDArray[np.int64]:
+    """Place of each name among the ids, all of which are known."""
+    codes = names.cast(pl.Categorical).to_physical()
+    known = ids.cast(pl.Categorical).to_physical().to_numpy()
+    place = np.zeros(int(known.max(initial=0)) + 1, dtype=np.int64)
+    place[known] = np.arange(len(known))
+    return np.asarray(place[codes.to_numpy()])
+
+
+def _agree(repeated: pl.DataFrame, names: tuple[str, ...], by_value: list[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """What the rows of each cell come to, the latest received alone if that is known; and every row but one of each."""
     latest = repeated
-    if "received" in rows.columns:
+    if "received" in by_value:
         latest = repeated.filter(pl.col("received").eq_missing(pl.col("received").max().over(KEY)))
     agreed = latest.group_by(KEY).agg(
         *(pl.col(name).drop_nulls().min() for name in names),
         *((pl.col(name).drop_nulls().n_unique() > 1).alias(f"{name}_conflict") for name in names),
     )
-    by_value = [*(["received"] if "received" in rows.columns else []), *names]
     newest_first = [name == "received" for name in (*KEY, *by_value)]
     further = repeated.sort(*KEY, *by_value, descending=newest_first, nulls_last=True).filter(
         pl.int_range(pl.len()).over(KEY) > 0
     )
-    strays = rows.filter(~usable).sort("sensor_id", "timestamp", *by_value, nulls_last=True)
-    return Rows(pl.concat([single, agreed.select(single.columns)]), further, strays)
+    return agreed, further
 
 
-def _grid(chosen: pl.DataFrame, ids: pl.Series, times: pl.Series, config: StreamConfig) -> pl.DataFrame:
+def _grid(rows: Rows, ids: pl.Series, times: pl.Series, config: StreamConfig) -> pl.DataFrame:
     """The complete table of sensors by steps, with flags."""
     shape = (len(ids), len(times))
-    row = ids.search_sorted(chosen["sensor_id"]).to_numpy()
-    cell = row.astype(np.int64) * shape[1] + chosen["step"].to_numpy()
     columns: dict[str, pl.Series] = {}
     for name in config.variable_names:
-        dtype = chosen.schema[name]
-        values = _scatter(chosen[name].to_numpy().astype(np.float64), cell, shape, fill=np.nan)
-        conflict = _scatter(chosen[f"{name}_conflict"].to_numpy(), cell, shape, fill=False)
-        flags = flag_cells(values, conflict, config.rules(name), config.step)
-        columns[name] = pl.Series(name, values.ravel()).fill_nan(None).cast(dtype)
+        dtype = rows.single.schema[name]
+        width = np.float32 if dtype == pl.Float32 else np.float64
+        values = np.full(shape[0] * shape[1], np.nan, dtype=width)
+        values[rows.single_cell] = rows.single[name].to_numpy()
+        values[rows.agreed_cell] = rows.agreed[name].to_numpy()
+        conflict = np.zeros(len(values), dtype=bool)
+        conflict[rows.agreed_cell] = rows.agreed[f"{name}_conflict"].to_numpy()
+        flags = flag_sensors(values.reshape(shape), conflict.reshape(shape), config.rules(name), config.step)
+        columns[name] = pl.Series(name, values, nan_to_null=True).cast(dtype)
         columns[flag_column(name)] = pl.Series(flag_column(name), flags.ravel()).cat.to(FLAG)
-    sensor = ids.gather(np.repeat(np.arange(shape[0], dtype=np.uint32), shape[1]))
+    sensor = ids.cast(pl.Categorical).gather(np.repeat(np.arange(shape[0], dtype=np.uint32), shape[1]))
     timestamp = times.gather(np.tile(np.arange(shape[1], dtype=np.uint32), shape[0]))
     return pl.DataFrame({"sensor_id": sensor, "timestamp": timestamp, **columns}).select(
         "sensor_id", "timestamp", pl.lit(0, dtype=pl.UInt32).alias("copy"), *columns
     )
 
 
-def _scatter(values: NDArray[Any], cell: NDArray[np.int64], shape: tuple[int, int], fill: float | bool) -> NDArray[Any]:
-    grid = np.full(shape[0] * shape[1], fill, dtype=values.dtype)
-    grid[cell] = values
-    return grid.reshape(shape)
+def _insert(extra: pl.DataFrame, grid: pl.DataFrame, ids: pl.Series, times: pl.Series) -> pl.DataFrame:
+    """The grid with further rows behind those of their time; both are sorted, so the large one need not be."""
+    behind = times.search_sorted(extra["timestamp"], side="right").to_numpy()
+    before = places(extra["sensor_id"], ids) * len(times) + behind
+    order = np.insert(np.arange(len(grid)), before, len(grid) + np.arange(len(extra)))
+    return pl.concat([grid, extra], rechunk=True)[order]
 
 
 def _extra(rows: pl.DataFrame, times: pl.Series, config: StreamConfig, flag: int, first: int) -> pl.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import polars as pl
@@ -26,6 +26,9 @@ def resolve(raw: pl.DataFrame, config: StreamConfig) -> pl.DataFrame:
     shift = config.step if config.source.interval == "end" else timedelta(0)
     if raw.schema["timestamp"] == pl.Datetime("ms", "UTC"):
         return raw.with_columns(pl.col("timestamp") - shift, pl.lit(False).alias("skipped"))
+    if (offset := _constant_offset(raw["timestamp"], config.timezone)) is not None:
+        moved = pl.col("timestamp") + (offset - shift) if offset != shift else pl.col("timestamp")
+        return raw.with_columns(moved.dt.replace_time_zone("UTC"), pl.lit(False).alias("skipped"))
     labels = raw.select("timestamp").unique().with_columns(_instants(config.timezone))
     rows = raw.join(labels, on="timestamp", how="left", maintain_order="left")
     twice = pl.col("first") != pl.col("second")
@@ -33,6 +36,28 @@ def resolve(raw: pl.DataFrame, config: StreamConfig) -> pl.DataFrame:
         rows = pl.concat([rows.filter(~twice), _choose(rows.filter(twice), rows, config)])
     instant = pl.col("first").dt.convert_time_zone("UTC") - shift
     return rows.with_columns(instant.alias("timestamp")).drop("first", "second")
+
+
+def _constant_offset(labels: pl.Series, timezone: str) -> timedelta | None:
+    """From labels to their instants, where no clock change is near and it is the same for all.
+
+    Clocks change at quarters of an hour, so these are looked at, however many labels there are.
+    """
+    first, last = labels.min(), labels.max()
+    if not isinstance(first, datetime) or not isinstance(last, datetime):
+        return None
+    quarters = pl.datetime_range(first - DAY, last + DAY, "15m", time_unit="ms", eager=True).dt.truncate("15m")
+    offset = pl.col("first").dt.convert_time_zone("UTC").dt.replace_time_zone(None) - pl.col("timestamp")
+    told = (
+        quarters.alias("timestamp")
+        .to_frame()
+        .with_columns(_instants(timezone))
+        .select(
+            plain=((pl.col("first") == pl.col("second")) & ~pl.col("skipped")).all() & (offset.min() == offset.max()),
+            offset=offset.min(),
+        )
+    )
+    return told["offset"][0] if told["plain"][0] else None
 
 
 def _instants(timezone: str) -> list[pl.Expr]:
@@ -87,19 +112,20 @@ def step_count(period: Period, step: timedelta) -> int:
     return (elapsed + step / 2) // step
 
 
-def step_index(period: Period, config: StreamConfig) -> tuple[pl.Expr, pl.Expr]:
-    """Expressions over `timestamp`: the step it belongs to, and whether it lies on the grid.
+def step_index(
+    instants: pl.Series, period: Period, config: StreamConfig
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Of UTC instants: the step each belongs to, and whether it lies on the grid.
 
     Steps longer than an hour are counted on the local clock, so a clock change moves them by an hour.
     """
     step = config.step
     tolerance = max(config.source.tolerance or timedelta(0), HOUR if step > HOUR else timedelta(0))
-    start = int(period.start.timestamp() * 1000)
-    size = int(step.total_seconds() * 1000)
-    offset = pl.col("timestamp").dt.epoch("ms") - start
-    index = (offset + size // 2).floordiv(size)
-    near = (offset - index * size).abs() <= int(tolerance.total_seconds() * 1000)
-    return index.cast(pl.Int64), near
+    size, most = (int(part.total_seconds() * 1000) for part in (step, tolerance))
+    offset = instants.dt.epoch("ms").to_numpy() - int(period.start.timestamp() * 1000)
+    index = (offset + size // 2) // size
+    away = offset - index * size
+    return index, (away >= -most) & (away <= most)
 
 
 def step_times(period: Period, step: timedelta, count: int) -> pl.Series:

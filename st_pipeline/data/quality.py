@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +16,24 @@ OBSERVED, MISSING, SENTINEL, DUPLICATE, OUT_OF_RANGE, STUCK, SPIKE, OFF_GRID = r
 REACH = 2  # a spike stands out of the median of its neighbours up to this many steps away
 MAD_TO_SIGMA = 1.4826
 LARGEST = np.finfo(np.float32).max  # the width of a tensor
-CHUNK = 256  # sensors at a time, which bounds the memory of the rolling median
+CHUNK = 64  # sensors at a time
 
 Grid = NDArray[np.float64]
 Flags = NDArray[np.uint8]
+
+
+def flag_sensors(values: NDArray[Any], conflict: NDArray[np.bool_], rules: VariableConfig, step: timedelta) -> Flags:
+    """`flag_cells` for any number of sensors (N, L): some at a time, which bounds the memory."""
+    flags = np.empty(values.shape, dtype=np.uint8)
+
+    def work(first: int) -> None:
+        part = slice(first, first + CHUNK)
+        flags[part] = flag_cells(values[part].astype(np.float64), conflict[part], rules, step)
+
+    with ThreadPoolExecutor() as pool:
+        for _ in pool.map(work, range(0, len(values), CHUNK)):
+            pass
+    return flags
 
 
 def flag_cells(values: Grid, conflict: NDArray[np.bool_], rules: VariableConfig, step: timedelta) -> Flags:
@@ -72,14 +88,10 @@ def spikes(values: Grid, limit: float) -> NDArray[np.bool_]:
     The deviation is the sensor's own: 1.4826 times the median over the period of the distances to that median that
     are not zero.
     """
-    found = np.zeros(values.shape, dtype=bool)
-    for first in range(0, len(values), CHUNK):
-        part = values[first : first + CHUNK]
-        distance = np.abs(part - _rolling_median(part))
-        with np.errstate(invalid="ignore"):
-            spread = MAD_TO_SIGMA * _row_median(np.where(distance > 0, distance, np.nan))
-            found[first : first + CHUNK] = distance > limit * spread[:, None]
-    return found
+    distance = np.abs(values - _rolling_median(values))
+    with np.errstate(invalid="ignore"):
+        spread = MAD_TO_SIGMA * _row_median(np.where(distance > 0, distance, np.nan))
+        return np.asarray(distance > limit * spread[:, None])
 
 
 def _rolling_median(values: Grid) -> Grid:

@@ -19,6 +19,7 @@ from st_pipeline.data.clock import step_count
 from st_pipeline.errors import InputError, closest
 from st_pipeline.periods import Period
 from st_pipeline.readers.base import EDGE_SCHEMA, SENSOR_SCHEMA, Reader, SourceContext
+from st_pipeline.readers.parts.columns import NAMES
 from st_pipeline.registry import READERS
 
 
@@ -81,7 +82,7 @@ class NpzReader(Reader):
                 "file": np.full(length * count, self.context.label(file), dtype=object),
                 "row": np.repeat(np.arange(1, length + 1, dtype=np.uint32), count),
             },
-            schema_overrides={"sensor_id": pl.String, "file": pl.String},
+            schema_overrides={"sensor_id": NAMES, "file": NAMES},
         ).with_columns(pl.col(names).fill_nan(None))
 
     def edges(self, period: Period) -> pl.DataFrame:

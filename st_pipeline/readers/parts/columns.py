@@ -6,10 +6,12 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from st_pipeline.errors import InputError
 
+NAMES = pl.Categorical()  # of sensors and files: many rows, few values
 RAW = "__raw_"  # prefix of the columns that keep what the file said
 EXPECTED_TIME = "a time such as 2024-01-31 13:00"
 OFFSET = r"(?:[Zz]|UTC|GMT|[+-]\d{2}(?::?\d{2})?)"
@@ -54,6 +56,21 @@ def text(name: str, dtype: pl.DataType) -> pl.Expr:
         column = pl.coalesce(whole, column.cast(pl.String))
     stripped = column.cast(pl.String).str.strip_chars()
     return pl.when(stripped == "").then(None).otherwise(stripped).alias(name)
+
+
+def names(found: pl.Series) -> pl.Series:
+    """`text` of a column with few different values, as categories: each value is looked at once."""
+    if found.dtype not in (pl.String, pl.Categorical):
+        return found.to_frame().select(text(found.name, found.dtype))[found.name].cast(NAMES)
+    coded = found.cast(NAMES)
+    codes = coded.to_physical()
+    each = coded.unique().drop_nulls()
+    written = each.cast(pl.String).to_frame(found.name).select(text(found.name, pl.String()))[found.name].cast(NAMES)
+    if each.equals(written):
+        return coded
+    by_code = np.zeros(int(codes.max() or 0) + 1, dtype=np.uint32)  # type: ignore[arg-type]
+    by_code[each.to_physical().to_numpy()] = np.arange(len(each))
+    return written.gather(pl.Series(by_code).gather(codes)).alias(found.name)
 
 
 def number(name: str, dtype: pl.DataType, *, decimal_comma: bool = False) -> pl.Expr:

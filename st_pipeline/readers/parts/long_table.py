@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -14,7 +14,8 @@ from st_pipeline.config import READING_COLUMNS
 from st_pipeline.errors import InputError
 from st_pipeline.periods import Period
 from st_pipeline.readers.base import EDGE_SCHEMA, SENSOR_SCHEMA, Reader, SourceContext
-from st_pipeline.readers.parts.columns import RAW, TimeFormat, is_zoned, number, refuse_unread, text, time
+from st_pipeline.readers.parts.columns import NAMES, RAW, TimeFormat, is_zoned, number, refuse_unread, text, time
+from st_pipeline.readers.parts.columns import names as as_names
 from st_pipeline.readers.parts.csv_table import CsvOptions, is_encoding
 from st_pipeline.readers.parts.tables import ROW, open_table, told
 
@@ -99,7 +100,8 @@ class LongTableReader(Reader):
         parts = []
         with told(file, self.style.csv):
             zoned: dict[str, bool] = {}
-            for part in open_table(file, columns, {"received"}, self.style.csv):
+            bounds = {} if self.style.time.unit else {"timestamp": self._bounds(period)}
+            for part in open_table(file, columns, {"received"}, self.style.csv, bounds=bounds):
                 parts.append(self._part(part, period, names, zoned))
         frame = pl.concat(parts)
         times = {name: self.style.time.expected(zoned=zoned.get(name)) for name in ("timestamp", "received")}
@@ -109,7 +111,7 @@ class LongTableReader(Reader):
                 f"{file}: data row {blank[ROW][0]}: timestamp: found nothing, expected {times['timestamp']}"
             )
         read = [name for name in ("sensor_id", "timestamp", "received", *names) if name in frame.columns]
-        return frame.select(*read, pl.lit(self.context.label(file)).alias("file"), ROW)
+        return frame.select(*read, pl.lit(self.context.label(file), dtype=NAMES).alias("file"), ROW)
 
     def _part(self, part: pl.LazyFrame, period: Period, names: list[str], zoned: dict[str, bool]) -> pl.DataFrame:
         """Rows of one part of a file, as read and as the file had them; `zoned` is filled with how text is written."""
@@ -119,13 +121,25 @@ class LongTableReader(Reader):
             if schema[name] in (pl.String, pl.Categorical) and name not in zoned:
                 first = part.select(pl.col(name).cast(pl.String)).drop_nulls().head(1).collect()
                 zoned[name] = is_zoned(first[name][0] if len(first) else None, self.style.time)
-        raw = [pl.col(name).alias(RAW + name) for name in (*times, *names) if not schema[name].is_float()]
+        typed = [name for name in times if schema[name].is_temporal()]
+        typed += [name for name in names if schema[name].is_float()]
+        raw = [pl.col(name).alias(RAW + name) for name in (*times, *names) if name not in typed]
         read = [time(name, schema[name], self.style.time, zoned=zoned.get(name, False)) for name in times]
-        timed = part.with_columns(raw).with_columns(read)
-        kind = timed.collect_schema()["timestamp"]
-        inside = timed.filter(self._inside(kind, period) | pl.col("timestamp").is_null())
+        timed = part.with_columns(raw).with_columns(read).collect()
+        inside = timed.select(self._inside(timed.schema["timestamp"], period) | pl.col("timestamp").is_null())
+        if not inside.to_series().all():
+            timed = timed.filter(inside.to_series())
         numbers = [number(name, schema[name], decimal_comma=self.style.decimal_comma) for name in names]
-        return inside.with_columns(text("sensor_id", schema["sensor_id"]), *numbers).collect()
+        return timed.with_columns(as_names(timed["sensor_id"]), *numbers)
+
+    def _bounds(self, period: Period) -> tuple[datetime, datetime]:
+        """Labels that may belong to the period, whether they are on the clock or in UTC."""
+        shift = self.context.config.step if self.context.config.source.interval == "end" else timedelta(0)
+        moments = [
+            (start.replace(tzinfo=None), start.astimezone(UTC).replace(tzinfo=None))
+            for start in (period.start, period.end)
+        ]
+        return min(moments[0]) + shift, max(moments[1]) + shift
 
     def _inside(self, kind: pl.DataType, period: Period) -> pl.Expr:
         """Labels whose interval begins in the period; a wall-clock label is compared with the wall clock."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -11,7 +13,7 @@ import pyarrow.parquet as pq
 
 from st_pipeline.errors import InputError
 
-ROWS = 1 << 18  # read at a time, which bounds the memory
+ROWS = 1 << 20  # read at a time, which bounds the memory
 MILLISECONDS = pa.timestamp("ms")
 
 
@@ -21,11 +23,21 @@ def parquet_columns(file: Path) -> list[str]:
         return [str(name) for name in parquet.schema_arrow.names]
 
 
-def parquet_parts(file: Path, columns: Mapping[str, str]) -> Iterator[pl.DataFrame]:
+Bounds = Mapping[str, tuple[datetime, datetime]]
+
+
+def parquet_parts(
+    file: Path, columns: Mapping[str, str], bounds: Bounds | None = None
+) -> Iterator[tuple[int, pl.DataFrame]]:
     """The named columns in parts of some rows, at least one part; text, numbers, dates and times only.
+
+    Yields:
+        The number of rows before the part, and the part.
 
     Args:
         columns: our name -> the file's column.
+        bounds: our name of a column of times -> from when to before when they are wanted, on the clock and in UTC;
+            parts of the file whose statistics say that they hold none are not read.
 
     Raises:
         InputError: a column is twice in the file, or holds something else.
@@ -40,13 +52,32 @@ def parquet_parts(file: Path, columns: Mapping[str, str]) -> Iterator[pl.DataFra
                     f"{file}: column {name!r} holds {schema.field(name).type}; expected text, numbers, dates or times"
                 )
         wanted = list(dict.fromkeys(columns.values()))
-        empty = True
-        for batch in parquet.iter_batches(ROWS, columns=wanted):
-            empty = False
-            yield _frame(batch, columns)
+        empty, rows = True, 0
+        for group in range(parquet.num_row_groups):
+            facts = parquet.metadata.row_group(group)
+            if any(_is_outside(facts, columns[name], schema, *within) for name, within in (bounds or {}).items()):
+                rows += facts.num_rows
+                continue
+            for batch in parquet.iter_batches(ROWS, columns=wanted, row_groups=[group]):
+                empty = False
+                yield rows, _frame(batch, columns)
+                rows += batch.num_rows
         if empty:
             arrays = [pa.array([], schema.field(name).type) for name in wanted]
-            yield _frame(pa.record_batch(arrays, names=wanted), columns)
+            yield 0, _frame(pa.record_batch(arrays, names=wanted), columns)
+
+
+def _is_outside(facts: Any, name: str, schema: pa.Schema, start: datetime, end: datetime) -> bool:
+    """Whether the statistics of a row group say that every time in a column is there and none is within."""
+    kind = schema.field(name).type
+    if not pa.types.is_timestamp(kind):
+        return False
+    place = next((place for place in range(facts.num_columns) if facts.column(place).path_in_schema == name), None)
+    told = None if place is None else facts.column(place).statistics
+    if told is None or not told.has_min_max or told.null_count != 0:
+        return False
+    least, most = (moment.replace(tzinfo=None) for moment in (told.min, told.max))
+    return bool(most < start or least >= end)
 
 
 def _frame(batch: pa.RecordBatch, columns: Mapping[str, str]) -> pl.DataFrame:

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from st_pipeline.errors import InputError, closest
 from st_pipeline.readers.parts.csv_table import ROW_INDEX, CsvOptions, first_fault, scan_csv
-from st_pipeline.readers.parts.parquet_table import parquet_columns, parquet_parts
+from st_pipeline.readers.parts.parquet_table import Bounds, parquet_columns, parquet_parts
 
 PARQUET = {".parquet", ".pq"}
 ROW = "row"
@@ -63,13 +63,16 @@ def choose(file: Path, columns: Mapping[str, str], optional: set[str], found: li
     return chosen
 
 
-def open_table(file: Path, columns: Mapping[str, str], optional: set[str], csv: CsvOptions) -> Iterator[pl.LazyFrame]:
+def open_table(
+    file: Path, columns: Mapping[str, str], optional: set[str], csv: CsvOptions, *, bounds: Bounds | None = None
+) -> Iterator[pl.LazyFrame]:
     """The named columns of one file under our names, plus `row` (1 is the first data row), in parts.
 
     Args:
         file: a Parquet file if its name ends so, else CSV; every CSV cell is text.
         columns: our name -> the file's column.
         optional: our names that may be absent.
+        bounds: times outside of which rows may be left out (`parquet_parts`); they are not, where that is not cheap.
     """
     if not _is_parquet(file):
         with told(file, csv):
@@ -79,10 +82,8 @@ def open_table(file: Path, columns: Mapping[str, str], optional: set[str], csv: 
         yield frame.select(*named, pl.col(ROW_INDEX).alias(ROW))
         return
     chosen = choose(file, columns, optional, table_columns(file, csv))
-    rows = 0
-    for part in parquet_parts(file, chosen):
-        yield part.lazy().with_row_index(ROW, rows + 1).select(*chosen, ROW)
-        rows += len(part)
+    for before, part in parquet_parts(file, chosen, bounds):
+        yield part.lazy().with_row_index(ROW, before + 1).select(*chosen, ROW)
 
 
 def _names(frame: pl.LazyFrame) -> list[str]:

@@ -50,8 +50,8 @@ def stamps(frame: pl.DataFrame) -> list[str]:
 
 
 def placed(frame: pl.DataFrame, config: StreamConfig, period: Period) -> list[tuple[int, bool]]:
-    index, near = step_index(period, config)
-    return frame.select(index.alias("step"), near.alias("near")).rows()
+    index, near = step_index(frame["timestamp"], period, config)
+    return list(zip(index.tolist(), near.tolist(), strict=True))
 
 
 @pytest.mark.parametrize("interval", ["start", "end"])

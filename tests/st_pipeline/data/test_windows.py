@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
-from st_pipeline.data.windows import Windows
+from st_pipeline.data.windows import Windows, cut
 
 SIZES = st.fixed_dictionaries(
     {
@@ -96,3 +98,79 @@ def test_a_window_does_not_depend_on_its_batch(sizes) -> None:
     together, _ = arrays.gather(starts)
     alone, _ = arrays.gather(starts[-1:])
     assert all(torch.equal(one[-1:], other) for one, other in zip(together, alone, strict=True))
+
+
+def random_array(shape: tuple[int, ...], kind: str, *, same_at_every_step: bool = False, seed: int = 0) -> Tensor:
+    """Rows (L, N, ...) of numbers or flags; the same at every step as one row that is shown L times."""
+    random = torch.Generator().manual_seed(seed)
+    drawn = torch.randn((1, *shape[1:]) if same_at_every_step else shape, generator=random)
+    array = (drawn > 0 if kind == "bool" else drawn.to(getattr(torch, kind))).expand(shape)
+    assert not same_at_every_step or array.stride(0) == 0
+    return array
+
+
+def random_steps(batch: int, steps: int, *, seed: int = 0) -> Tensor:
+    return torch.randint(0, LENGTH, (batch, steps), generator=torch.Generator().manual_seed(seed))
+
+
+COUNT = st.integers(1, 4)
+
+
+@given(
+    st.tuples(COUNT) | st.tuples(COUNT, COUNT),
+    st.sampled_from(["float32", "float64", "bool"]),
+    st.booleans(),
+    st.tuples(COUNT, COUNT),
+    st.integers(0, 1000),
+)
+def test_rows_are_cut_as_by_indexing(axes, kind: str, same_at_every_step: bool, batch, seed: int) -> None:
+    array = random_array((LENGTH, *axes), kind, same_at_every_step=same_at_every_step, seed=seed)
+    steps = random_steps(*batch, seed=seed)
+    found = cut(array, steps)
+    assert found.dtype == array.dtype
+    assert torch.equal(found, array[steps])
+
+
+@pytest.mark.parametrize("kind", ["float32", "bool"])
+@pytest.mark.parametrize("axes", [(3,), (3, 2)])
+def test_what_is_cut_has_nodes_first_in_memory(axes: tuple[int, ...], kind: str) -> None:
+    array = random_array((LENGTH, *axes), kind)
+    found = cut(array, random_steps(5, 4))
+    assert found.movedim((0, 1), (-2, -1)).is_contiguous()
+    assert len(axes) > 1 or found.movedim(2, 0).is_contiguous()
+
+
+def test_what_is_the_same_at_every_step_takes_no_memory() -> None:
+    array = random_array((LENGTH, 3, 2), "bool", same_at_every_step=True)
+    found = cut(array, random_steps(5, 4))
+    assert found.shape == (5, 4, 3, 2)
+    assert found.data_ptr() == array.data_ptr()
+
+
+@given(SIZES)
+def test_arrays_that_are_the_same_at_every_step_give_the_same_windows(sizes) -> None:
+    arrays = random_windows(**sizes)
+    everywhere = torch.ones(1, *arrays.observed.shape[1:], dtype=torch.bool).expand(arrays.observed.shape)
+    shown = replace(arrays, observed=everywhere, target_observed=everywhere[..., 0])
+    stored = replace(arrays, observed=everywhere.clone(), target_observed=everywhere[..., 0].clone())
+    starts = torch.arange(LENGTH - arrays.span + 1)
+    for one, other in zip(shown.gather(starts), stored.gather(starts), strict=True):
+        assert all(torch.equal(mine, theirs) for mine, theirs in zip(one, other, strict=True))
+
+
+@given(SIZES)
+def test_the_inputs_and_the_steps_of_a_window_are_those_of_its_gathering(sizes) -> None:
+    arrays = random_windows(**sizes)
+    starts = torch.arange(LENGTH - arrays.span + 1).flip(0)
+    window, target = arrays.gather(starts)
+    assert all(torch.equal(one, other) for one, other in zip(arrays.inputs(starts), window, strict=True))
+    assert torch.equal(target.values, arrays.target[arrays.future(starts)])
+
+
+def test_a_part_is_complete_if_every_target_is_observed() -> None:
+    arrays = random_windows(window=3, horizon=2, lags=[], channels=1, nodes=2, seed=0)
+    everything = torch.ones_like(arrays.target_observed)
+    assert not arrays.complete
+    assert replace(arrays, target_observed=everything).complete
+    everything[-1, -1] = False
+    assert not replace(arrays, target_observed=everything).complete

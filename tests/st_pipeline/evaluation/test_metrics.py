@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from itertools import pairwise
 
 import numpy as np
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics.functional import regression
 
-from st_pipeline.evaluation.metrics import METRICS, Tally
+from st_pipeline.data.protocols import Part
+from st_pipeline.evaluation.metrics import METRICS, Tally, error_sums
 from st_pipeline.evaluation.rows import PUBLISHED
 
 Batch = tuple[Tensor, Tensor, Tensor]
@@ -196,3 +198,56 @@ def test_a_perfect_forecast_and_the_mean_are_the_marks_of_r2() -> None:
     assert perfect["r2", PUBLISHED] == 1
     mean = torch.full_like(truth, float(truth[scored].double().mean()))
     assert Tally.of([(mean, truth, scored)]).scores()["r2", f"upto:{STEPS}"] == pytest.approx(0, abs=1e-6)
+
+
+def forecasts_of(part: Part, seed: int) -> Batch:
+    """Random forecasts of all windows of a part, with its truth and scored cells."""
+    future = part.windows.future(part.starts)
+    truth = part.truth[future]
+    noise = torch.tensor(np.random.default_rng(seed).normal(0, 5, tuple(truth.shape)))
+    return truth + noise.float(), truth, part.scored[future]
+
+
+@given(
+    SEEDS,
+    st.sampled_from(["sound", "paper"]),
+    st.sampled_from(["train", "test"]),
+    st.sampled_from([(), (3,), (24, 48)]),
+    st.sampled_from([0.0, 0.3, 0.99, 1.0]),
+    st.integers(1, 40),
+)
+def test_sums_over_a_part_are_those_over_its_windows(
+    make_part, seed: int, protocol: str, name: str, lags: tuple[int, ...], missing: float, size: int
+) -> None:
+    part = make_part(seed=seed, length=120, protocol=protocol, name=name, lags=lags, missing=missing)
+    batch = forecasts_of(part, seed)
+    found = Tally.of_part(part, error_sums(*batch))
+    expected = Tally.of(zip(*(column.split(size) for column in batch), strict=True))
+    for sums, others in ((found.observed, expected.observed), (found.nonzero, expected.nonzero)):
+        for field in fields(sums):
+            mine, theirs = getattr(sums, field.name), getattr(others, field.name)
+            np.testing.assert_allclose(mine, theirs, rtol=1e-9, err_msg=field.name)
+    same(found.scores(), expected.scores())
+
+
+def test_zeros_and_gaps_of_a_part_are_there_to_be_counted(make_part) -> None:
+    part = make_part(length=120, missing=0.3)
+    tally = Tally.of_part(part, error_sums(*forecasts_of(part, 0)))
+    assert (tally.observed.count < len(part.starts)).all()
+    assert (tally.nonzero.count < tally.observed.count).any()
+
+
+@pytest.mark.parametrize("absurd", [torch.nan, torch.inf, -torch.inf])
+def test_what_stands_in_masked_cells_of_a_part_never_reaches_a_sum(make_part, absurd: float) -> None:
+    part = make_part(length=120)
+    errors = error_sums(*forecasts_of(part, 0))
+    spoiled = replace(part, truth=torch.where(part.scored, part.truth, absurd))
+    assert Tally.of_part(spoiled, errors).scores() == Tally.of_part(part, errors).scores()
+
+
+def test_a_single_window_is_a_part_too(make_part) -> None:
+    part = make_part(length=120)
+    for start in (part.starts[:1], part.starts[-1:], part.starts[7:8]):
+        single = replace(part, starts=start)
+        batch = forecasts_of(single, 0)
+        same(Tally.of_part(single, error_sums(*batch)).scores(), Tally.of([batch]).scores())

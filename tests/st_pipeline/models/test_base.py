@@ -103,6 +103,33 @@ def test_forward_is_embedding_core_and_head(model, shape, window, graph) -> None
     torch.testing.assert_close(model.head(model.core(hidden, window, graph)), model(window, graph))
 
 
+def test_a_prompt_is_what_is_added_to_the_embedding_in_value_and_gradients(model, shape, window, graph) -> None:
+    prompt = torch.randn(NODES, model.width, requires_grad=True)
+    weight = torch.randn(3, shape.horizon, NODES)
+    found = model.prompted(prompt, window, graph)
+    expected = model.head(model.core(model.embed(window, graph) + prompt, window, graph))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    of = {"prompt": prompt, **dict(model.named_parameters())}
+    mine, theirs = (
+        torch.autograd.grad((out * weight).sum(), list(of.values()), allow_unused=True, materialize_grads=True)
+        for out in (found, expected)
+    )
+    assert mine[0].any()
+    for name, one, other in zip(of, mine, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_a_prompt_of_nothing_changes_nothing(model, window, graph) -> None:
+    found = model.prompted(torch.zeros(NODES, model.width), window, graph)
+    torch.testing.assert_close(found, model(window, graph), rtol=1e-4, atol=1e-5)
+
+
+def test_the_working_width_is_at_least_that_of_every_layer(model) -> None:
+    wide = [layer.out_features for layer in model.modules() if isinstance(layer, torch.nn.Linear)]
+    assert model.working_width >= max(wide, default=0)
+    assert model.working_width > 0
+
+
 def test_a_forecast_is_the_same_every_time_and_in_any_batch(model, window, graph) -> None:
     forecast = model(window, graph)
     assert torch.equal(forecast, model(window, graph))

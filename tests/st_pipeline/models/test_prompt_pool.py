@@ -54,3 +54,10 @@ def test_without_prompts_a_pool_is_its_backbone(random_window, random_graph) -> 
         pool.prompts.basis.zero_()
     window, graph = random_window(SHAPE), random_graph(5)
     assert torch.equal(pool(window, graph), pool.inner(window, graph))
+
+
+@pytest.mark.parametrize("separable", [True, False])
+def test_a_pool_is_worked_on_in_pieces_where_its_backbone_may_be(separable: bool) -> None:
+    inner = backbones.build({"name": "stgnn"}, shape=SHAPE)
+    inner.separable = separable
+    assert PromptPool(inner, rank=2).separable == separable

@@ -1,0 +1,107 @@
+"""A plan keeps to the memory there is: fewer windows, then fewer threads, then one sentence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from st_pipeline.errors import InputError
+from st_pipeline.training.memory import GIB, Need, Plan
+from st_pipeline.training.pieces import PIECE_CELLS
+
+NEEDS = st.builds(
+    Need,
+    resident=st.integers(0, 10**12),
+    per_window=st.integers(1, 10**9),
+    batch=st.integers(1, 512),
+    nodes=st.integers(1, 2 * PIECE_CELLS),
+    separable=st.booleans(),
+)
+SPARE = st.integers(0, 10**12)  # bytes beyond the least
+THREADS = st.integers(1, 64)
+SIZES = {"length": 500, "nodes": 30, "channels": 3, "width": 64, "span": 24, "batch": 128}
+
+
+@given(NEEDS, SPARE, THREADS, st.booleans())
+def test_a_plan_takes_what_it_says_and_never_more_than_is_allowed(need: Need, spare: int, threads: int, gpu) -> None:
+    allowed = need.least + spare
+    plan = need.plan(allowed, threads=threads, gpu=gpu)
+    assert plan.bytes == need.resident + plan.windows * plan.threads * need.per_window <= allowed
+    assert 1 <= plan.windows <= need.batch
+    assert 1 <= plan.threads <= threads
+
+
+@given(NEEDS, SPARE, SPARE, THREADS, st.booleans())
+def test_less_memory_never_means_more_work_at_a_time(need: Need, one: int, other: int, threads: int, gpu) -> None:
+    less, more = (need.plan(need.least + spare, threads=threads, gpu=gpu) for spare in sorted([one, other]))
+    assert less.windows <= more.windows
+    assert less.threads <= more.threads
+
+
+@given(NEEDS, THREADS, st.data())
+def test_threads_are_given_up_before_a_window_is_cut(need: Need, threads: int, data: st.DataObject) -> None:
+    need = replace(need, separable=True)
+    fitting = data.draw(st.integers(1, threads))
+    allowed = need.resident + fitting * need.per_window
+    assert need.plan(allowed, threads=threads, gpu=False) == Plan(1, fitting, allowed)
+
+
+@given(NEEDS, THREADS)
+def test_with_memory_to_spare_every_thread_has_what_its_cache_holds(need: Need, threads: int) -> None:
+    need = replace(need, separable=True)
+    plan = need.plan(1 << 60, threads=threads, gpu=False)
+    assert plan.threads == threads
+    assert plan.windows == max(1, min(need.batch, PIECE_CELLS // need.nodes))
+
+
+@given(NEEDS, SPARE, THREADS)
+def test_a_gpu_has_the_whole_batch_or_as_much_of_it_as_fits(need: Need, spare: int, threads: int) -> None:
+    need = replace(need, separable=True)
+    plan = need.plan(need.least + spare, threads=threads, gpu=True)
+    assert (plan.windows, plan.threads) == (min(need.batch, 1 + spare // need.per_window), 1)
+
+
+@given(NEEDS, SPARE, THREADS, st.booleans())
+def test_a_model_that_cannot_be_split_has_its_whole_batch(need: Need, spare: int, threads: int, gpu: bool) -> None:
+    need = replace(need, separable=False)
+    assert need.least == need.resident + need.batch * need.per_window
+    assert need.plan(need.least + spare, threads=threads, gpu=gpu) == Plan(need.batch, 1, need.least)
+
+
+@given(NEEDS, THREADS, st.booleans(), st.data())
+def test_too_little_memory_is_one_sentence_with_both_numbers(need: Need, threads: int, gpu: bool, data) -> None:
+    allowed = data.draw(st.integers(0, need.least - 1))
+    with pytest.raises(InputError) as caught:
+        need.plan(allowed, threads=threads, gpu=gpu)
+    expected = f"needs about {need.least / GIB:.2f} GiB and there are {allowed / GIB:.2f} GiB to give"
+    assert str(caught.value) == expected
+
+
+@pytest.mark.parametrize("size", ["length", "nodes", "channels", "width", "span"])
+def test_more_of_anything_needs_more(size: str) -> None:
+    usual, more = Need.of(**SIZES), Need.of(**{**SIZES, size: 2 * SIZES[size]})
+    assert more.least > usual.least
+    assert (more.resident > usual.resident) == (size in {"length", "nodes", "channels"})
+    assert (more.per_window > usual.per_window) == (size != "length")
+
+
+@pytest.mark.parametrize("separable", [True, False])
+def test_a_larger_batch_needs_more_only_where_it_cannot_be_split(separable: bool) -> None:
+    usual, more = (Need.of(**{**SIZES, "batch": batch}, separable=separable) for batch in (128, 256))
+    assert usual.separable == separable
+    assert (more.least > usual.least) == (not separable)
+
+
+@given(NEEDS, SPARE, THREADS)
+def test_a_plan_says_its_gibibytes_its_windows_and_its_threads(need: Need, spare: int, threads: int) -> None:
+    plan = need.plan(need.least + spare, threads=threads, gpu=False)
+    assert str(plan).startswith(f"about {plan.bytes / GIB:.2f} GiB, {plan.windows} windows at a time")
+    assert str(plan).endswith(f"on each of {plan.threads} threads" if plan.threads > 1 else "at a time")
+
+
+def test_a_plan_reads_as_a_sentence() -> None:
+    assert str(Plan(64, 4, 3 * GIB // 2)) == "about 1.50 GiB, 64 windows at a time on each of 4 threads"
+    assert str(Plan(128, 1, GIB)) == "about 1.00 GiB, 128 windows at a time"
