@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST_ARGS ?=
 
-.PHONY: help install demo ui test lint format lock clean
+.PHONY: help install demo ui test bench lint format lock clean
 
 help:           ## this list
 	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed 's/: .*## */\t/' | expand -t 12
@@ -27,6 +27,9 @@ ui: $(STAMP)    ## the Dagster UI on the same results, http://127.0.0.1:3000
 
 test: $(STAMP)  ## all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+
+bench: $(STAMP)  ## speed and memory against the published form, written to docs/benchmarks.md (half an hour)
+	$(BIN)/python -m benchmarks
 
 lint: $(STAMP)  ## formatting, linting, types, import contracts
 	$(BIN)/ruff format --check .

@@ -20,7 +20,7 @@ __all__ = ["Graph", "NodeSet", "Period", "SeriesShape", "Target", "Window"]
 
 Normalisation = Literal["none", "row", "symmetric"]
 DENSE_NODES = 32  # up to here one dense product beats the sparse one, whatever the density
-SPARSE_COST = 8  # an edge of a sparse product costs as much as this many cells of a dense one
+SPARSE_COST = 6  # an edge of a sparse product costs as much as this many cells of a dense one
 EPSILON = 1e-6  # keeps the normalisation of an isolated node finite, as the published code does
 
 

@@ -76,14 +76,19 @@ def evaluate_seed(
     current = history[newest]
     frames = []
     purpose = f"{learner.stream.name}/{learner.model.name} evaluation"
-    with compute.guard(learner.need(current).least, purpose) as usage, workers(usage.device) as team:
+    need = learner.need(current)
+    with (
+        compute.guard(need.least, purpose) as usage,
+        workers(usage.device, compute.threads, splits=need.separable) as team,
+    ):
+        plan = need.plan(usage.allowed_bytes, threads=compute.threads, gpu=usage.device.type != "cpu")
         trained = learner.restore(parts)
         trained.scaler = trained.scaler.to(usage.device)
         diagnostics: dict[str, Any] = {}
         for key in sorted(history):
             data = history[key]
             part, graph, forecaster = _prepared(learner, trained, data, usage.device)
-            errors = sum_over_forecasts(forecaster, part, graph, error_sums, workers=team)
+            errors = sum_over_forecasts(forecaster, part, graph, error_sums, workers=team, most=plan.windows)
             tally = Tally.of_part(part, errors)
             frames.append(score_rows(tally, data.nodes, _names(learner, newest, key)))
             if key == newest:

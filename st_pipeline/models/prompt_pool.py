@@ -49,6 +49,10 @@ class PromptPool(Forecaster):
     def width(self) -> int:
         return self.inner.width
 
+    @property
+    def working_width(self) -> int:
+        return self.inner.working_width
+
     def embed(self, window: Window, graph: Graph) -> Tensor:
         return self.inner.embed(window, graph) + self.prompts()
 

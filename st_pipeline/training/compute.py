@@ -37,7 +37,7 @@ class Compute:
     Args:
         device: `auto` (CUDA if there is one), `cpu`, `cuda` or `cuda:N`.
         fallback: what to do when that device is missing or too full: `cpu`, or `fail` with one sentence.
-        threads: CPU threads of torch; part of what makes a result reproducible bit for bit.
+        threads: CPU threads that work on pieces of a batch side by side; results are the same whatever their number.
         deterministic: refuse operations without a deterministic implementation.
         memory_gib: upper limit of the estimate, beside what is free.
     """
@@ -86,7 +86,7 @@ class Compute:
         usage = self.choose(needed, purpose)
         threads = torch.get_num_threads()
         deterministic = torch.get_deterministic_debug_mode()
-        torch.set_num_threads(self.threads)
+        torch.set_num_threads(1)  # what is added up does not depend on how many there are; `pieces.workers` uses them
         if self.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(self.deterministic)

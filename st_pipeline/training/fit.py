@@ -70,10 +70,12 @@ def fit(
     )
     objective = Objective(forecaster, train, graph, settings, selection.nodes, plan.windows if plan else None)
     starts = (train.starts if selection.windows is None else train.starts[selection.windows])[:: settings.stride]
+    if not len(starts):
+        raise InputError("the strategy chose no window of this period to train on; expected at least one")
     history: list[Epoch] = []
     best, best_error, best_state = 0, math.inf, _snapshot(parameters)
     begin = time.perf_counter()
-    with workers(train.starts.device, most=plan.threads if plan else None) as team:
+    with workers(train.starts.device, plan.threads if plan else 1, splits=objective.splits) as team:
         for index in range(settings.epochs):
             tick = time.perf_counter()
             _set_rate(optimiser, settings, index)
@@ -88,7 +90,7 @@ def fit(
                 optimiser.step()
                 losses.append(loss + penalty.detach())
             mean = float(torch.stack(losses).mean())
-            error = validation_error(forecaster, validation, graph, settings, workers=team)
+            error = validation_error(forecaster, validation, graph, settings, workers=team, most=objective.most)
             if not math.isfinite(mean) or not math.isfinite(error):
                 raise InputError(f"training diverged in epoch {index + 1} (loss {mean}); lower training.learning_rate")
             history.append(Epoch(index + 1, mean, error, time.perf_counter() - tick))

@@ -17,7 +17,7 @@ from st_pipeline.training.settings import Settings
 from st_pipeline.types import Graph
 
 WAITING = 8  # pieces a worker may be ahead of what adds them up
-TOGETHER = 512  # windows that a model sees at a time if its forecasts depend on each other
+TOGETHER = 512  # windows that a model sees at a time where nothing asks for fewer
 
 
 def forecasts(
@@ -37,27 +37,32 @@ def sum_over_forecasts(
     each: Callable[[Tensor, Tensor, Tensor], Tensor],
     *,
     workers: Workers,
+    most: int | None = None,
 ) -> Tensor:
-    """Sum of `each` of forecast, truth and scored cells, as `forecasts` gives them, over all windows of a part."""
+    """Sum of `each` of forecast, truth and scored cells, as `forecasts` gives them, over all windows of a part.
+
+    Args:
+        most: windows that memory allows at a time.
+    """
 
     def work(starts: Tensor) -> Tensor:
         with torch.no_grad():
             return each(*_forecast(forecaster, part, graph, starts))
 
-    pieces = _pieces(forecaster, part, None)
+    pieces = _pieces(forecaster, part, None, most)
     total: Tensor | None = None
     with evaluating(forecaster):
         for first in range(0, len(pieces), WAITING * workers.count):
             for found in workers.map(work, pieces[first : first + WAITING * workers.count]):
-                total = found if total is None else total.add_(found)
+                total = found if total is None else total + found
     assert total is not None, "a part has at least one window"
     return total
 
 
-def _pieces(forecaster: Forecaster, part: Part, batch: int | None) -> list[Tensor]:
+def _pieces(forecaster: Forecaster, part: Part, batch: int | None, most: int | None = None) -> list[Tensor]:
     if batch is not None or not forecaster.separable:
         return list(part.starts.split(batch or TOGETHER))
-    return pieces_of(part.starts, part.truth.shape[1])
+    return pieces_of(part.starts, part.truth.shape[1], most=most or TOGETHER)
 
 
 def _forecast(forecaster: Forecaster, part: Part, graph: Graph, starts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -67,7 +72,13 @@ def _forecast(forecaster: Forecaster, part: Part, graph: Graph, starts: Tensor) 
 
 
 def validation_error(
-    forecaster: Forecaster, part: Part, graph: Graph, settings: Settings, *, workers: Workers | None = None
+    forecaster: Forecaster,
+    part: Part,
+    graph: Graph,
+    settings: Settings,
+    *,
+    workers: Workers | None = None,
+    most: int | None = None,
 ) -> float:
     """Masked mean absolute error in the unit of the readings.
 
@@ -76,12 +87,14 @@ def validation_error(
     team = workers or Workers()
     if settings.batch_mean:
         batches = [replace(part, starts=starts) for starts in part.starts.split(settings.batch)]
-        errors = [_mean_error(forecaster, batch, graph, team, zeros=False) for batch in batches]
+        errors = [_mean_error(forecaster, batch, graph, team, most, zeros=False) for batch in batches]
         return round(float(torch.stack(errors).float().mean()), 4)
-    return float(_mean_error(forecaster, part, graph, team, zeros=True))
+    return float(_mean_error(forecaster, part, graph, team, most, zeros=True))
 
 
-def _mean_error(forecaster: Forecaster, part: Part, graph: Graph, workers: Workers, *, zeros: bool) -> Tensor:
+def _mean_error(
+    forecaster: Forecaster, part: Part, graph: Graph, workers: Workers, most: int | None, *, zeros: bool
+) -> Tensor:
     """Mean absolute error over the scored cells, with or without those whose truth is zero."""
 
     def sums(forecast: Tensor, truth: Tensor, scored: Tensor) -> Tensor:
@@ -89,7 +102,7 @@ def _mean_error(forecaster: Forecaster, part: Part, graph: Graph, workers: Worke
         error = torch.where(counted, forecast - truth, 0.0)
         return torch.stack([error.abs().sum(), counted.sum()]).double()
 
-    total, count = sum_over_forecasts(forecaster, part, graph, sums, workers=workers)
+    total, count = sum_over_forecasts(forecaster, part, graph, sums, workers=workers, most=most)
     return total / count.clamp(min=1)
 
 

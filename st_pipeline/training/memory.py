@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from st_pipeline.errors import InputError
-from st_pipeline.training.pieces import PIECE_CELLS
+from st_pipeline.training.pieces import piece_count
 
 GIB = 1 << 30
 RESIDENT_COPIES = 6  # of a period's arrays, while they are standardised and summed in double precision
@@ -51,11 +51,11 @@ class Need:
         if free < self.per_window * (1 if self.separable else self.batch):
             raise InputError(f"needs about {self.least / GIB:.2f} GiB and there are {allowed / GIB:.2f} GiB to give")
         if not self.separable:
-            return Plan(self.batch, 1, self.least)
-        threads = 1 if gpu else max(1, min(threads, free // self.per_window))
-        usual = self.batch if gpu else max(1, min(self.batch, PIECE_CELLS // max(1, self.nodes)))
-        windows = max(1, min(usual, free // (self.per_window * threads)))
-        return Plan(int(windows), int(threads), self.resident + self.per_window * int(windows * threads))
+            return Plan(self.batch, 1 if gpu else threads, self.least)
+        usual = self.batch if gpu else -(-self.batch // piece_count(self.batch, self.nodes))
+        windows = min(usual, free // self.per_window)  # the same whatever the threads, and so is the result
+        threads = 1 if gpu else min(threads, free // (self.per_window * windows))
+        return Plan(windows, threads, self.resident + self.per_window * windows * threads)
 
 
 @dataclass(frozen=True)

@@ -36,35 +36,42 @@ class Workers:
 
 
 @contextmanager
-def workers(device: torch.device, *, most: int | None = None) -> Iterator[Workers]:
-    """As many workers as torch has threads, each with one; on a GPU the caller alone, since the GPU is what works.
+def workers(device: torch.device, threads: int, *, splits: bool = True) -> Iterator[Workers]:
+    """Workers with one thread each; on a GPU the caller alone, since the GPU is what works.
 
     Args:
-        most: workers that memory allows.
+        splits: whether there will be pieces; without them the caller alone works, with all threads in each operation.
     """
-    threads = torch.get_num_threads()
-    if device.type != "cpu" or threads == 1:
+    if device.type != "cpu":
         yield Workers()
         return
-    torch.set_num_threads(1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if splits else threads)
     try:
-        count = min(threads, most or threads)
-        with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield Workers(pool, count)
+        if not splits or threads == 1:
+            yield Workers()
+            return
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield Workers(pool, threads)
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
+
+
+def piece_count(windows: int, num_nodes: int) -> int:
+    """Into how many pieces a processor cuts a batch: a power of two, so that they are equal and even in number."""
+    count = 1
+    while windows * num_nodes > count * PIECE_CELLS and count < windows:
+        count *= 2
+    return count
 
 
 def pieces_of(starts: Tensor, num_nodes: int, *, most: int | None = None) -> list[Tensor]:
-    """Starts of windows (B,) in equal pieces: a power of two of them on a processor, one on a GPU.
+    """Starts of windows (B,) in equal pieces: as many as `piece_count` says on a processor, one on a GPU.
 
     Args:
         most: windows that memory allows at a time.
     """
-    count = 1
-    if starts.device.type == "cpu":
-        while len(starts) * num_nodes > count * PIECE_CELLS and count < len(starts):
-            count *= 2
+    count = piece_count(len(starts), num_nodes) if starts.device.type == "cpu" else 1
     if most is not None:
         count = max(count, -(-len(starts) // most))
     return [piece for piece in starts.tensor_split(count) if len(piece)]
