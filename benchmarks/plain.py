@@ -91,7 +91,7 @@ def train_epoch(
         loss = nn.functional.mse_loss(model(x, adjacency), y)
         loss.backward()
         optimiser.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     return losses
 
 

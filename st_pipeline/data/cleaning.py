@@ -49,10 +49,12 @@ def clean(raw: pl.DataFrame, config: StreamConfig, period: Period) -> pl.DataFra
     ids = distinct(named["sensor_id"])
     times = step_times(period, config.step, count)
     rows = _sort_out(named, ids, config, period, count)
-    grid = _grid(rows, ids, times, config)
+    columns = _cells(rows, (len(ids), count), config)
     extra = pl.concat(
         [_extra(rows.duplicates, times, config, DUPLICATE, 1), _extra(rows.strays, times, config, OFF_GRID, 1001)]
     )
+    del rows, named  # as large as what is made of them
+    grid = _grid(columns, ids, times)
     return _insert(extra.sort("sensor_id", "timestamp", "copy"), grid, ids, times) if len(extra) else grid
 
 
@@ -62,10 +64,13 @@ def _sort_out(raw: pl.DataFrame, ids: pl.Series, config: StreamConfig, period: P
     by_value = [*(["received"] if "received" in rows.columns else []), *names]
     step, near = step_index(rows["timestamp"], period, config)
     near &= (step >= 0) & (step < count) & ~rows["skipped"].to_numpy()
-    strays = rows.filter(~near).sort("sensor_id", "timestamp", *by_value, nulls_last=True)
-    if len(strays):
+    strays = rows.clear()
+    if not near.all():
+        strays = rows.filter(~near).sort("sensor_id", "timestamp", *by_value, nulls_last=True)
         rows, step = rows.filter(near), step[near]
-    cell = places(rows["sensor_id"], ids) * count + step
+    cell = places(rows["sensor_id"], ids)
+    cell *= count
+    cell += step
     several = _shared(cell, len(ids) * count)
     repeated = rows.clear().with_columns(pl.Series("step", [], dtype=pl.Int64))
     if several is not None:
@@ -86,9 +91,10 @@ def _shared(cell: NDArray[np.int64], cells: int) -> NDArray[np.bool_] | None:
 def distinct(names: pl.Series) -> pl.Series:
     """The different names in order, as text."""
     codes = names.to_physical().to_numpy()
-    place = np.full(int(codes.max(initial=0)) + 1, -1)
-    place[codes] = np.arange(len(codes))
-    return names.gather(place[place >= 0]).cast(pl.String).sort()
+    known = np.flatnonzero(np.bincount(codes)) if len(codes) else codes
+    at = np.zeros(len(known) and int(known[-1]) + 1, dtype=np.uint32)
+    at[codes] = np.arange(len(codes), dtype=np.uint32)
+    return names.gather(at[known]).cast(pl.String).sort()
 
 
 def places(names: pl.Series, ids: pl.Series) -> NDArray[np.int64]:
@@ -116,9 +122,8 @@ def _agree(repeated: pl.DataFrame, names: tuple[str, ...], by_value: list[str]) 
     return agreed, further
 
 
-def _grid(rows: Rows, ids: pl.Series, times: pl.Series, config: StreamConfig) -> pl.DataFrame:
-    """The complete table of sensors by steps, with flags."""
-    shape = (len(ids), len(times))
+def _cells(rows: Rows, shape: tuple[int, int], config: StreamConfig) -> dict[str, pl.Series]:
+    """Values and flags of every cell, sensor by sensor."""
     columns: dict[str, pl.Series] = {}
     for name in config.variable_names:
         dtype = rows.single.schema[name]
@@ -131,6 +136,12 @@ def _grid(rows: Rows, ids: pl.Series, times: pl.Series, config: StreamConfig) ->
         flags = flag_sensors(values.reshape(shape), conflict.reshape(shape), config.rules(name), config.step)
         columns[name] = pl.Series(name, values, nan_to_null=True).cast(dtype)
         columns[flag_column(name)] = pl.Series(flag_column(name), flags.ravel()).cat.to(FLAG)
+    return columns
+
+
+def _grid(columns: dict[str, pl.Series], ids: pl.Series, times: pl.Series) -> pl.DataFrame:
+    """The complete table of sensors by steps."""
+    shape = (len(ids), len(times))
     sensor = ids.cast(pl.Categorical).gather(np.repeat(np.arange(shape[0], dtype=np.uint32), shape[1]))
     timestamp = times.gather(np.tile(np.arange(shape[1], dtype=np.uint32), shape[0]))
     return pl.DataFrame({"sensor_id": sensor, "timestamp": timestamp, **columns}).select(

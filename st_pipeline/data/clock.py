@@ -123,9 +123,10 @@ def step_index(
     tolerance = max(config.source.tolerance or timedelta(0), HOUR if step > HOUR else timedelta(0))
     size, most = (int(part.total_seconds() * 1000) for part in (step, tolerance))
     offset = instants.dt.epoch("ms").to_numpy() - int(period.start.timestamp() * 1000)
-    index = (offset + size // 2) // size
-    away = offset - index * size
-    return index, (away >= -most) & (away <= most)
+    index = offset + size // 2
+    index //= size
+    offset -= index * size  # how far from its step
+    return index, (offset >= -most) & (offset <= most)
 
 
 def step_times(period: Period, step: timedelta, count: int) -> pl.Series:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -77,11 +78,10 @@ def evaluate_seed(
     frames = []
     purpose = f"{learner.stream.name}/{learner.model.name} evaluation"
     need = learner.need(current)
-    with (
-        compute.guard(need.least, purpose) as usage,
-        workers(usage.device, compute.threads, splits=need.separable) as team,
-    ):
+    with ExitStack() as stack:
+        usage = stack.enter_context(compute.guard(need.least, purpose))
         plan = need.plan(usage.allowed_bytes, threads=compute.threads, gpu=usage.device.type != "cpu")
+        team = stack.enter_context(workers(usage.device, plan.threads, splits=need.divisible))
         trained = learner.restore(parts)
         trained.scaler = trained.scaler.to(usage.device)
         diagnostics: dict[str, Any] = {}
@@ -93,7 +93,7 @@ def evaluate_seed(
             frames.append(score_rows(tally, data.nodes, _names(learner, newest, key)))
             if key == newest:
                 diagnostics = _diagnostics(
-                    tally, data, part, forecasts(forecaster, _latest(part, learner.stream), graph)
+                    tally, data, part, forecasts(forecaster, _latest(part, learner.stream), graph, most=plan.windows)
                 )
     return Evaluation(pl.concat(frames), diagnostics)
 

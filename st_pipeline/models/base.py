@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from st_pipeline.layers.node_table import node_tables
 from st_pipeline.types import Graph, NodeSet, SeriesShape, Target, Window
@@ -53,6 +54,14 @@ class Forecaster(nn.Module):
     def width(self) -> int:
         """Size of the last axis of the embedding."""
         raise NotImplementedError
+
+    @property
+    def divisible(self) -> bool:
+        """Whether a batch may be worked on in pieces: windows are forecast one by one, and nothing is drawn.
+
+        Threads would draw random numbers in any order.
+        """
+        return self.separable and not any(isinstance(part, _DropoutNd) and part.p > 0 for part in self.modules())
 
     @property
     def working_width(self) -> int:

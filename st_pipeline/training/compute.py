@@ -37,7 +37,8 @@ class Compute:
     Args:
         device: `auto` (CUDA if there is one), `cpu`, `cuda` or `cuda:N`.
         fallback: what to do when that device is missing or too full: `cpu`, or `fail` with one sentence.
-        threads: CPU threads that work on pieces of a batch side by side; results are the same whatever their number.
+        threads: CPU threads that work on pieces of a batch side by side; where batches are
+            cut, which a model may forbid, results are the same whatever the number.
         deterministic: refuse operations without a deterministic implementation.
         memory_gib: upper limit of the estimate, beside what is free.
     """

@@ -75,7 +75,7 @@ def fit(
     history: list[Epoch] = []
     best, best_error, best_state = 0, math.inf, _snapshot(parameters)
     begin = time.perf_counter()
-    with workers(train.starts.device, plan.threads if plan else 1, splits=objective.splits) as team:
+    with workers(train.starts.device, plan.threads if plan else 1, splits=forecaster.divisible) as team:
         for index in range(settings.epochs):
             tick = time.perf_counter()
             _set_rate(optimiser, settings, index)

@@ -21,10 +21,15 @@ TOGETHER = 512  # windows that a model sees at a time where nothing asks for few
 
 
 def forecasts(
-    forecaster: Forecaster, part: Part, graph: Graph, *, batch: int | None = None
+    forecaster: Forecaster, part: Part, graph: Graph, *, batch: int | None = None, most: int | None = None
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Forecast, truth and scored cells (B, H, N) in the unit of the readings, of all windows of a part in order."""
-    for starts in _pieces(forecaster, part, batch):
+    """Forecast, truth and scored cells (B, H, N) in the unit of the readings, of all windows of a part in order.
+
+    Args:
+        batch: windows at a time.
+        most: windows that memory allows at a time, where `batch` is not given.
+    """
+    for starts in _pieces(forecaster, part, batch, most):
         with evaluating(forecaster):
             found = _forecast(forecaster, part, graph, starts)
         yield found
@@ -61,7 +66,7 @@ def sum_over_forecasts(
 
 def _pieces(forecaster: Forecaster, part: Part, batch: int | None, most: int | None = None) -> list[Tensor]:
     if batch is not None or not forecaster.separable:
-        return list(part.starts.split(batch or TOGETHER))
+        return list(part.starts.split(batch or most or TOGETHER))
     return pieces_of(part.starts, part.truth.shape[1], most=most or TOGETHER)
 
 

@@ -130,7 +130,7 @@ class Learner:
             width=backbone.working_width,
             span=shape.window + shape.horizon,
             batch=settings.batch,
-            separable=backbone.separable,
+            divisible=backbone.divisible,
         )
 
     def verify(self, previous: Parts, *, expected_period: str, data_digest: str | None) -> None:

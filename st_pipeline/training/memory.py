@@ -19,27 +19,27 @@ class Need:
     Attributes:
         batch: windows of a batch.
         nodes: N.
-        separable: whether a batch may be worked on in pieces.
+        divisible: whether a batch may be worked on in pieces.
     """
 
     resident: int
     per_window: int
     batch: int
     nodes: int
-    separable: bool = True
+    divisible: bool = True
 
     @classmethod
     def of(
-        cls, *, length: int, nodes: int, channels: int, width: int, span: int, batch: int, separable: bool = True
+        cls, *, length: int, nodes: int, channels: int, width: int, span: int, batch: int, divisible: bool = True
     ) -> Need:
         """For L steps of N nodes and C channels (lags counted), an embedding of `width`, and T + H steps a window."""
         resident = length * nodes * (4 * RESIDENT_COPIES + 5 * channels)
-        return cls(resident, 4 * WORKING_COPIES * nodes * (span * channels + width), batch, nodes, separable)
+        return cls(resident, 4 * WORKING_COPIES * nodes * (span * channels + width), batch, nodes, divisible)
 
     @property
     def least(self) -> int:
         """Bytes without which the training cannot run: one window at a time, or the batch that cannot be split."""
-        return self.resident + self.per_window * (1 if self.separable else self.batch)
+        return self.resident + self.per_window * (1 if self.divisible else self.batch)
 
     def plan(self, allowed: int, *, threads: int, gpu: bool) -> Plan:
         """The work cut so that it fits.
@@ -48,10 +48,10 @@ class Need:
             InputError: not even one window fits.
         """
         free = allowed - self.resident
-        if free < self.per_window * (1 if self.separable else self.batch):
+        if free < self.per_window * (1 if self.divisible else self.batch):
             raise InputError(f"needs about {self.least / GIB:.2f} GiB and there are {allowed / GIB:.2f} GiB to give")
-        if not self.separable:
-            return Plan(self.batch, 1 if gpu else threads, self.least)
+        if not self.divisible:
+            return Plan(self.batch, 1 if gpu else threads, self.least, divided=False)
         usual = self.batch if gpu else -(-self.batch // piece_count(self.batch, self.nodes))
         windows = min(usual, free // self.per_window)  # the same whatever the threads, and so is the result
         threads = 1 if gpu else min(threads, free // (self.per_window * windows))
@@ -60,12 +60,17 @@ class Need:
 
 @dataclass(frozen=True)
 class Plan:
-    """Windows at a time on each of some threads, and the bytes this takes in all."""
+    """Windows at a time on each of some threads, and the bytes this takes in all.
+
+    Where batches are not `divided`, all threads work on the same windows.
+    """
 
     windows: int
     threads: int
     bytes: int
+    divided: bool = True
 
     def __str__(self) -> str:
-        at_once = f"{self.windows} windows at a time" + (f" on each of {self.threads} threads" * (self.threads > 1))
+        on_each = f" on each of {self.threads} threads" if self.divided and self.threads > 1 else ""
+        at_once = f"{self.windows} windows at a time{on_each}"
         return f"about {self.bytes / GIB:.2f} GiB, {at_once}"

@@ -8,7 +8,6 @@ from functools import cached_property
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.dropout import _DropoutNd
 
 from st_pipeline.data.protocols import Part
 from st_pipeline.models.base import Criterion, Forecaster
@@ -92,18 +91,9 @@ class Objective:
                 parameter.grad.add_(gradient)
         return torch.stack(losses).sum()
 
-    @property
-    def splits(self) -> bool:
-        """Whether batches are cut: not if a window's forecast depends on the others, or if random numbers are drawn.
-
-        Threads would draw them in any order.
-        """
-        drawn = any(isinstance(part, _DropoutNd) and part.p > 0 for part in self.forecaster.modules())
-        return self.forecaster.separable and not drawn
-
     def pieces(self, batch: Tensor) -> list[Tensor]:
         """What is worked on at a time."""
-        if not self.splits:
+        if not self.forecaster.divisible:
             return [batch]
         return pieces_of(batch, self.part.truth.shape[1], most=self.most)
 

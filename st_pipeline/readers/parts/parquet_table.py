@@ -42,8 +42,11 @@ def parquet_parts(
     Raises:
         InputError: a column is twice in the file, or holds something else.
     """
-    with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
+    with pq.ParquetFile(file) as parquet:
         schema = parquet.schema_arrow
+    ids = columns.get("sensor_id", "")
+    coded = [ids] if schema.names.count(ids) == 1 and pa.types.is_string(schema.field(ids).type) else []
+    with pq.ParquetFile(file, page_checksum_verification=True, read_dictionary=coded) as parquet:
         for name in columns.values():
             if schema.names.count(name) > 1:
                 raise InputError(f"{file}: there are two columns {name!r}; expected each name once")
@@ -72,11 +75,14 @@ def _is_outside(facts: Any, name: str, schema: pa.Schema, start: datetime, end: 
     kind = schema.field(name).type
     if not pa.types.is_timestamp(kind):
         return False
-    place = next((place for place in range(facts.num_columns) if facts.column(place).path_in_schema == name), None)
-    told = None if place is None else facts.column(place).statistics
+    places = [place for place in range(facts.num_columns) if facts.column(place).path_in_schema == name]
+    told = facts.column(places[0]).statistics if len(places) == 1 else None
     if told is None or not told.has_min_max or told.null_count != 0:
         return False
-    least, most = (moment.replace(tzinfo=None) for moment in (told.min, told.max))
+    try:
+        least, most = (moment.replace(tzinfo=None) for moment in (told.min, told.max))
+    except (OverflowError, ValueError):  # a time that Python has no date for
+        return False
     return bool(most < start or least >= end)
 
 

@@ -7,13 +7,14 @@ from datetime import date, datetime
 from functools import cache
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from st_pipeline.config import StreamConfig
-from st_pipeline.data.cleaning import FLAG, clean, flag_counts
+from st_pipeline.data.cleaning import FLAG, _insert, _shared, clean, distinct, flag_counts, places
 from st_pipeline.data.clock import step_count
 from st_pipeline.simulation import Scenario, simulate
 
@@ -168,6 +169,83 @@ def test_the_order_of_the_rows_changes_nothing(
         table["flow"].drop_nulls().sort() for table in (raw.filter(pl.col("sensor_id").is_not_null()), one)
     )
     assert given_rows.equals(kept)
+
+
+names = st.sampled_from(["b", "a", "", "10", "9", "B", "ä", "a b"]) | st.text(max_size=3)
+
+
+@given(st.lists(names, max_size=20), st.data())
+def test_ids_are_the_different_names_as_text_and_each_name_has_its_place(given_names: list[str], data: Any) -> None:
+    series = pl.Series(given_names, dtype=pl.Categorical)
+    ids = distinct(series)
+    assert ids.dtype == pl.String
+    assert ids.to_list() == sorted(set(given_names), key=str.encode)
+    some = data.draw(st.lists(st.sampled_from(given_names), max_size=8)) if given_names else []
+    for kind in (pl.String, pl.Categorical):
+        found = places(pl.Series(some, dtype=kind), ids)
+        assert found.dtype == np.int64
+        assert found.tolist() == [ids.to_list().index(name) for name in some]
+
+
+def test_ids_of_rows_that_were_filtered_are_those_that_are_left() -> None:
+    series = pl.Series(["gone", "b", "a", "b"], dtype=pl.Categorical)
+    assert distinct(series[1:]).to_list() == ["a", "b"]
+    assert distinct(series[:0]).to_list() == []
+
+
+@given(st.lists(st.integers(0, 9), max_size=12))
+def test_rows_share_a_cell_if_another_row_has_it(cell: list[int]) -> None:
+    found = _shared(np.array(cell, dtype=np.int64), 10)
+    expected = [cell.count(number) > 1 for number in cell]
+    assert (found is None) == (not any(expected))
+    assert found is None or found.tolist() == expected
+
+
+rows_beside = st.tuples(st.sampled_from(["c", "a", "b"]), st.integers(-2, 9), st.sampled_from([1, 2, 1001]))
+
+
+@given(st.lists(rows_beside, max_size=12, unique=True))
+def test_further_rows_lie_behind_those_of_their_time(rows: list[tuple[str, int, int]]) -> None:
+    ids, times = pl.Series(["a", "b", "c"]), pl.Series(range(0, 8, 2)).cast(pl.Datetime("ms"))
+    schema = {"sensor_id": pl.Categorical, "timestamp": pl.Datetime("ms"), "copy": pl.UInt32}
+    every = [(name, at, 0) for name in ids for at in range(0, 8, 2)]
+    grid, extra, expected = (
+        pl.DataFrame(sorted(table), schema={**schema, "timestamp": pl.Int64}, orient="row").cast(schema)
+        for table in (every, rows, [*every, *rows])
+    )
+    assert _insert(extra, grid, ids, times).equals(expected)
+
+
+@given(rows=st.lists(cells, max_size=14), received=st.booleans())
+def test_ids_as_categories_are_cleaned_as_ids_as_text_are(
+    make_stream: MakeStream, make_raw: MakeRaw, rows: list[Any], received: bool
+) -> None:
+    periods = {"every": "1d", "start": "2024-10-27", "end": "2024-10-28"}
+    raw = make_raw(rows, received=True)
+    raw = raw if received else raw.drop("received")
+    one, other = (
+        cleaned(
+            make_stream, raw.with_columns(pl.col("sensor_id").cast(kind)), periods=periods, timezone="Europe/Berlin"
+        )
+        for kind in (pl.String, pl.Categorical)
+    )
+    assert one.equals(other)
+    assert one.schema == other.schema
+
+
+@pytest.mark.parametrize("kind", [pl.String, pl.Categorical])
+def test_sensors_are_in_the_order_of_their_text_whichever_was_seen_first(
+    make_stream: MakeStream, make_raw: MakeRaw, kind: Any
+) -> None:
+    ids = [f"order-{kind}-{end}" for end in ("b", "a", "9", "10", "Z")]
+    seen_first = pl.Series(ids, dtype=pl.Categorical)
+    times = ["23:00", "01:00", "01:00", "01:30", "00:30", "01:30", "05:00"]
+    rows = [(name, f"2024-01-01 {at}", float(at[1])) for name in ids for at in times]
+    found = cleaned(make_stream, make_raw(rows).with_columns(pl.col("sensor_id").cast(kind)))
+    keys = found.select(pl.col("sensor_id").cast(pl.String), "timestamp", "copy").rows()
+    assert keys == sorted(keys)
+    assert [key[0] for key in keys[:: len(keys) // 5]] == sorted(seen_first.to_list())
+    assert found["copy"].value_counts().sort("copy").rows() == [(0, 120), (1, 5), (1001, 10), (1002, 5)]
 
 
 @cache

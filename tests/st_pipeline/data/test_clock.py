@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from st_pipeline.config import StreamConfig
+from st_pipeline.data import clock
 from st_pipeline.data.clock import calendar_features, resolve, step_count, step_index, step_times
 from st_pipeline.periods import Cadence, Calendar, Period
 
@@ -77,6 +78,64 @@ def test_instants_need_no_clock(make_stream: MakeStream, make_raw: MakeRaw) -> N
         found = resolve(raw, config)
         assert stamps(found) == [expected]
         assert not found["skipped"].item()
+
+
+def some_labels(zone: str, first: str, seed: int) -> list[datetime]:
+    """Labels of some days of a week on the clock, some off the grid or twice, also skipped and repeated ones."""
+    random = np.random.default_rng(seed)
+    day = datetime.fromisoformat(first) + timedelta(days=int(random.integers(0, 6)))
+    minutes = random.integers(0, int(random.integers(1, 4)) * 24 * 60, 40) // 15 * 15
+    return [day + timedelta(minutes=int(at), seconds=int(random.integers(0, 2))) for at in (*minutes, *minutes[:5])]
+
+
+@pytest.mark.parametrize("received", [True, False])
+@pytest.mark.parametrize("interval", ["start", "end"])
+@pytest.mark.parametrize(
+    ("zone", "first"), [*WEEKS, ("Australia/Lord_Howe", "2024-04-04"), ("Asia/Kolkata", "2024-05-01")]
+)
+def test_where_no_clock_changes_instants_are_those_of_every_label_looked_up(
+    make_stream: MakeStream, make_raw: MakeRaw, monkeypatch, zone: str, first: str, interval: str, received: bool
+) -> None:
+    config = make_stream(timezone=zone, source={**SOURCE, "interval": interval})
+    constant, plain = clock._constant_offset, set()
+    for seed in range(12):
+        labels = some_labels(zone, first, seed)
+        raw = make_raw([("ab"[row % 2], at, at, float(row)) for row, at in enumerate(labels)], received=True)
+        raw = raw if received else raw.drop("received")
+        plain.add(constant(raw["timestamp"], zone) is not None)
+        found = resolve(raw, config)
+        with monkeypatch.context() as patched:
+            patched.setattr(clock, "_constant_offset", lambda *_: None)
+            expected = resolve(raw, config)
+        assert found.equals(expected)
+        assert found.schema == expected.schema
+    assert plain == ({True} if zone.startswith("Asia") or zone == "UTC" else {True, False})
+
+
+@pytest.mark.parametrize(
+    ("zone", "change"),
+    [
+        ("Europe/Berlin", "2024-03-31 02:00"),
+        ("Europe/Berlin", "2024-10-27 02:00"),
+        ("Australia/Lord_Howe", "2024-04-07 01:30"),
+        ("Australia/Lord_Howe", "2024-10-06 02:00"),
+        ("America/Havana", "2024-11-03 00:00"),
+        ("Pacific/Apia", "2011-12-30 00:00"),
+        ("Asia/Pyongyang", "2018-05-04 23:30"),
+    ],
+)
+@given(st.integers(-72 * 60, 72 * 60), st.integers(0, 600))
+def test_one_offset_stands_for_all_labels_only_where_it_is_that_of_each(
+    zone: str, change: str, before: int, length: int
+) -> None:
+    first = datetime.fromisoformat(change) + timedelta(minutes=before)
+    labels = [first, first + timedelta(minutes=length)]
+    offset = clock._constant_offset(pl.Series(labels, dtype=pl.Datetime("ms")), zone)
+    for at in pl.datetime_range(*labels, "5m", eager=True).to_list():
+        instant, again = (at.replace(tzinfo=ZoneInfo(zone), fold=fold).astimezone(UTC) for fold in (0, 1))
+        assert offset is None or at + offset == instant.replace(tzinfo=None) == again.replace(tzinfo=None)
+    if abs(before) > 60 * 60 and abs(before + length) > 60 * 60 and (before > 0) == (before + length > 0):
+        assert offset is not None
 
 
 @pytest.mark.parametrize("rising", [True, False])

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from st_pipeline.config import VariableConfig
-from st_pipeline.data.quality import CHUNK, FLAGS, flag_cells, run_lengths, spikes
+from st_pipeline.data.quality import CHUNK, FLAGS, flag_cells, flag_sensors, run_lengths, spikes
 
 HOUR = timedelta(hours=1)
 NAN, INF = float("nan"), float("inf")
@@ -117,6 +117,20 @@ def test_sensors_are_judged_by_themselves_whatever_their_number() -> None:
     values = np.tile(wave(), (CHUNK // 2, 1))
     values[-1, 9] = 4000
     assert np.argwhere(spikes(values, 12)).tolist() == [[len(values) - 1, 9]]
+
+
+@pytest.mark.parametrize("width", [np.float32, np.float64])
+@pytest.mark.parametrize("sensors", [0, 1, CHUNK, CHUNK + 1, 2 * CHUNK + 7])
+@given(st.integers(0, 2**32 - 1))
+def test_any_number_of_sensors_is_flagged_as_the_whole_grid_is(width: Any, sensors: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    values = random.choice([NAN, INF, -1.0, 0.0, 0.1, 3.0, 3.0, 3.0, 50.0, 1e9], size=(sensors, 24)).astype(width)
+    conflict = random.random(values.shape) < 0.05
+    rules = {"sentinels": [-1, 0.1], "minimum": 0, "maximum": 100, "stuck": "2h", "stuck_at_zero": "3h", "spike": 5}
+    model = VariableConfig.model_validate(rules)
+    found = flag_sensors(values, conflict, model, HOUR)
+    assert found.dtype == np.uint8
+    assert np.array_equal(found, flag_cells(values.astype(np.float64), conflict, model, HOUR))
 
 
 @pytest.mark.parametrize("row", [[7.0] * 9, [NAN] * 9, [0.0, NAN] * 4 + [0.0]])

@@ -7,9 +7,11 @@ from typing import Any
 
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from st_pipeline.config import StreamConfig
-from st_pipeline.data.cleaning import clean
+from st_pipeline.data.cleaning import FLAG, clean
 from st_pipeline.data.summaries import network_summary, raw_summary, sensor_summary
 
 MakeStream = Callable[..., StreamConfig]
@@ -80,6 +82,33 @@ def test_the_network_is_the_sum_of_its_sensors(readings: tuple[pl.DataFrame, Str
         "out_of_range": pytest.approx(2 / 10),
     }
     assert not network_summary(pl.concat([frame, frame.head(1)]), config)["unique"].item()
+
+
+@pytest.mark.parametrize("kind", [pl.String, pl.Categorical])
+@pytest.mark.parametrize("ordered", [True, False])
+@given(keys=st.lists(st.tuples(st.sampled_from("ba"), st.integers(0, 2), st.sampled_from([0, 1, 1001])), max_size=8))
+def test_rows_are_unique_if_none_is_there_twice_whatever_their_order(
+    make_stream: MakeStream, kind: Any, ordered: bool, keys: list[tuple[str, int, int]]
+) -> None:
+    rows = sorted(keys) if ordered else keys
+    schema = {"sensor_id": kind, "timestamp": pl.Int64, "copy": pl.UInt32}
+    frame = pl.DataFrame(rows, schema=schema, orient="row").with_columns(
+        pl.from_epoch("timestamp", "s"), pl.lit(1.0).alias("flow"), pl.lit("observed").cast(FLAG).alias("flow_flag")
+    )
+    assert network_summary(frame, make_stream(periods=DAY))["unique"].item() == (len(set(keys)) == len(keys))
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_a_repeated_row_is_seen_wherever_it_lies(readings: tuple[pl.DataFrame, StreamConfig], shuffled: bool) -> None:
+    frame, config = readings
+
+    def unique(table: pl.DataFrame) -> bool:
+        table = table.sample(fraction=1, shuffle=True, seed=0) if shuffled else table
+        return bool(network_summary(table, config)["unique"].item())
+
+    assert unique(frame)
+    for row in (0, 3, len(frame) - 1):
+        assert not unique(pl.concat([frame[: row + 1], frame[row : row + 1], frame[row + 1 :]]))
 
 
 def test_an_empty_table_has_a_summary(readings: tuple[pl.DataFrame, StreamConfig], make_sensors: MakeTable) -> None:

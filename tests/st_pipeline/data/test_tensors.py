@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from st_pipeline.config import StreamConfig
 from st_pipeline.data.cleaning import clean
@@ -29,18 +31,32 @@ ROWS = [
 ]
 
 
-@pytest.fixture
-def build(make_stream: Callable[..., StreamConfig]) -> Callable[..., SeriesTensor]:
-    def make(rows: list[Any], ids: str, **changes: Any) -> SeriesTensor:
+MakeReadings = Callable[..., tuple[pl.DataFrame, StreamConfig, str]]
+
+
+@pytest.fixture(scope="session")
+def make_readings(make_stream: Callable[..., StreamConfig]) -> MakeReadings:
+    """`make_readings(rows, **changes)`: clean readings of a day, their configuration and the key of the day."""
+
+    def make(rows: list[Any], **changes: Any) -> tuple[pl.DataFrame, StreamConfig, str]:
         periods = {"every": "1d", "start": "2024-01-01", "end": "2024-01-02"}
         variables = {"flow": {"minimum": 0}, "speed": {"sentinels": [-1]}}
         plain = {"source": SOURCE, "periods": periods, "variables": variables, "inputs": ["flow", "speed"]}
         config = make_stream(**{**plain, **changes})
         period = config.calendar.periods()[0]
-        raw = pl.DataFrame(rows, schema=["sensor_id", "hour", "flow", "speed"], orient="row", infer_schema_length=None)
-        at = pl.datetime(2024, 1, 1, pl.col("hour"), time_zone="UTC").dt.cast_time_unit("ms")
-        readings = clean(raw.with_columns(at.alias("timestamp")).drop("hour"), config, period)
-        return build_tensor(readings, tuple(ids), config, period.key)
+        schema = {"sensor_id": pl.String, "hour": pl.Int64, "flow": pl.Float64, "speed": pl.Float64}
+        raw = pl.DataFrame(rows, schema=schema, orient="row")
+        at = pl.datetime(2024, 1, 1, time_unit="ms", time_zone="UTC") + pl.duration(hours=pl.col("hour"))
+        return clean(raw.with_columns(at.alias("timestamp")).drop("hour"), config, period), config, period.key
+
+    return make
+
+
+@pytest.fixture
+def build(make_readings: MakeReadings) -> Callable[..., SeriesTensor]:
+    def make(rows: list[Any], ids: str, **changes: Any) -> SeriesTensor:
+        readings, config, period = make_readings(rows, **changes)
+        return build_tensor(readings, tuple(ids), config, period)
 
     return make
 
@@ -81,6 +97,42 @@ def test_a_node_that_was_not_heard_is_missing(build: Callable[..., SeriesTensor]
     assert (tensor.flags[:, 1] == MISSING).all()
     assert not tensor.values[:, 1].any()
     assert np.array_equal(tensor.values[:, [0, 2]], build(ROWS, "ab").values)
+
+
+cells = st.tuples(
+    st.sampled_from("abcd"),
+    st.integers(0, 25),  # the last two lie behind the period
+    st.sampled_from([None, -5.0, 0.0, 1.5, 1e300]),
+    st.sampled_from([None, -1.0, 50.0]),
+)
+
+
+@given(st.lists(cells, min_size=1, max_size=30), st.permutations("abcdz"), st.integers(1, 5))
+def test_the_array_is_that_of_a_loop_over_the_readings(
+    make_readings: MakeReadings, rows: list[Any], order: list[str], count: int
+) -> None:
+    readings, config, period = make_readings(rows)
+    ids = tuple(order[:count])
+    first, length = int(readings["timestamp"].min().timestamp()) // 86400 * 86400, 24
+    values, flags = np.zeros((length, count, 2), dtype=np.float32), np.full((length, count, 2), MISSING, dtype=np.uint8)
+    for row in readings.filter(pl.col("copy") == 0).rows(named=True):
+        if row["sensor_id"] not in ids:
+            continue
+        cell = (int(row["timestamp"].timestamp()) - first) // 3600, ids.index(row["sensor_id"])
+        for channel, name in enumerate(("flow", "speed")):
+            flag, value = row[f"{name}_flag"], row[name]
+            flags[(*cell, channel)] = FLAGS.index(flag)
+            good = value is not None and flag not in ("missing", "sentinel") and abs(value) < 1e38
+            values[(*cell, channel)] = value if good else 0
+    landed = np.flatnonzero((flags != MISSING).any(axis=(1, 2)))
+    if not len(landed):
+        with pytest.raises(InputError, match="nothing was measured"):
+            build_tensor(readings, ids, config, period)
+        return
+    tensor, span = build_tensor(readings, ids, config, period), slice(landed[0], landed[-1] + 1)
+    assert np.array_equal(tensor.values, values[span])
+    assert np.array_equal(tensor.flags, flags[span])
+    assert tensor.times.tolist() == [first + 3600 * step for step in range(span.start, span.stop)]
 
 
 def test_the_target_is_channel_0(build: Callable[..., SeriesTensor]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -125,6 +125,111 @@ def test_rows_are_numbered_through_row_groups_and_parts(
     table = {"id": pa.array(["a"] * 25), "time": pa.array(times), "q": pa.array([float(row) for row in range(1, 26)])}
     found = of(make_reader, packed(table, row_group_size=10))
     assert found["row"].to_list() == found["flow"].to_list() == [row for row in range(1, 26) if row % 3]
+
+
+def hourly(start: datetime, count: int) -> dict[str, pa.Array]:
+    times = [start + timedelta(hours=hour) for hour in range(count)]
+    return {"id": pa.array(["a"] * count), "time": pa.array(times), "q": pa.array([float(row) for row in range(count)])}
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Filled with the row groups that are decoded."""
+    groups: list[int] = []
+    read = pq.ParquetFile.iter_batches
+
+    def watched(file: pq.ParquetFile, *arguments: Any, row_groups: list[int], **options: Any) -> Any:
+        groups.extend(row_groups)
+        return read(file, *arguments, row_groups=row_groups, **options)
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", watched)
+    return groups
+
+
+@pytest.mark.parametrize("kind", [pa.timestamp("s"), pa.timestamp("us"), pa.timestamp("ns"), pa.timestamp("ms", "UTC")])
+def test_row_groups_of_other_periods_are_not_decoded_and_rows_keep_their_numbers(
+    make_reader: MakeReader, decoded: list[int], kind: pa.DataType
+) -> None:
+    table = hourly(datetime(2023, 12, 31), 24 * 34)
+    content = packed(table | {"time": table["time"].cast(kind)}, row_group_size=24)
+    found = of(make_reader, content)
+    assert decoded == list(range(1, 32))
+    assert found["row"].to_list() == list(range(25, 25 + 31 * 24))
+    assert found["flow"].to_list() == list(range(24, 24 + 31 * 24))
+
+
+def test_damage_in_another_period_is_told_when_that_period_is_read(make_reader: MakeReader) -> None:
+    table = hourly(datetime(2024, 1, 31), 48)
+    content = packed(table, row_group_size=24, use_dictionary=False, write_page_checksum=True)
+    column = pq.ParquetFile(io.BytesIO(content)).metadata.row_group(1).column(2)
+    end = column.data_page_offset + column.total_compressed_size - 8
+    content = content[:end] + bytes(255 - byte for byte in content[end : end + 4]) + content[end + 4 :]
+    reader = make_reader(SOURCE, {"readings.parquet": content})
+    assert january(reader)["row"].to_list() == list(range(1, 25))
+    with pytest.raises(InputError, match=r"readings\.parquet: cannot be read as Parquet"):
+        reader.readings(reader.context.config.calendar.periods()[1])  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("times", "options", "source"),
+    [
+        (pa.array([ONE, TWO]), {"write_statistics": False}, {}),
+        (pa.array([ONE, TWO]), {"write_statistics": ["id", "q"]}, {}),
+        (pa.array([ONE, TWO]), {"use_deprecated_int96_timestamps": True}, {}),
+        (pa.array([ONE.isoformat(), TWO.isoformat()]), {}, {}),
+        (pa.array([f"{ONE:%d.%m.%Y}", f"{TWO:%d.%m.%Y}"]), {}, {"time_format": "%d.%m.%Y"}),
+        (pa.array([ONE, TWO]).cast(pa.date32()), {}, {}),
+        (pa.array([ONE.timestamp(), TWO.timestamp()]), {}, {"time_unit": "s"}),
+    ],
+)
+def test_without_statistics_of_times_the_whole_file_is_read(
+    make_reader: MakeReader, decoded: list[int], times: pa.Array, options: dict[str, Any], source: dict[str, Any]
+) -> None:
+    table = {"id": pa.array(["a", "b"]), "time": times, "q": pa.array([1.5, 2.5])}
+    found = of(make_reader, packed(table, row_group_size=1, **options), **source)
+    assert decoded == [0, 1]
+    assert found.select("sensor_id", "row").rows() == [("a", 1)]
+
+
+def test_a_row_group_in_which_a_time_is_missing_is_read_so_that_it_is_told(
+    make_reader: MakeReader, decoded: list[int]
+) -> None:
+    times = pa.array([ONE, ONE, TWO, None])
+    table = {"id": pa.array(["a"] * 4), "time": times, "q": pa.array([1.0] * 4)}
+    assert "data row 4: timestamp: found nothing" in refused(make_reader, packed(table, row_group_size=2))
+    assert decoded == [0, 1]
+
+
+@pytest.mark.parametrize("text", [pa.string(), pa.dictionary(pa.int32(), pa.string())])
+def test_a_file_of_other_periods_gives_no_rows_of_the_usual_columns(
+    make_reader: MakeReader, decoded: list[int], text: pa.DataType
+) -> None:
+    table = hourly(datetime(2024, 2, 1), 5)
+    found = of(make_reader, packed(table | {"id": table["id"].cast(text)}, row_group_size=2))
+    assert (len(found), decoded) == (0, [])
+    assert found.schema == of(make_reader, columns()).schema
+
+
+@pytest.mark.parametrize("zoned", [None, "+01:00"], ids=["on the clock", "with an offset"])
+@pytest.mark.parametrize("interval", ["start", "end"])
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "Pacific/Kiritimati"])
+def test_row_groups_of_any_size_give_every_period_its_rows_and_no_others(
+    make_reader: MakeReader, zone: str, interval: str, zoned: str | None
+) -> None:
+    edges = [datetime(2024, 3, 30) + timedelta(days=day) for day in range(4)]
+    around = [timedelta(hours=hour) for hour in (-14, -13, -1, 0, 1, 4, 5, 10)] + [timedelta(milliseconds=-1)]
+    begins = sorted(edge + away for edge in edges for away in around)
+    config = {"timezone": zone, "periods": {"every": "1d", "start": "2024-03-30", "end": "2024-04-02"}}
+    for size in (1, 4, len(begins)):
+        labels = pa.array([begin + timedelta(hours=interval == "end") for begin in begins], pa.timestamp("ms"))
+        table = {"time": labels.cast(pa.timestamp("ms", zoned)), "q": pa.array([1.0] * len(begins))}
+        content = packed({"id": pa.array(["a"] * len(begins))} | table, row_group_size=size)
+        reader = make_reader(SOURCE | {"interval": interval}, {"readings.parquet": content}, **config)
+        for period in reader.context.config.calendar.periods():  # type: ignore[attr-defined]
+            start, end = (edge.astimezone(UTC) if zoned else edge for edge in (period.start, period.end))
+            inside = [start.replace(tzinfo=None) <= begin < end.replace(tzinfo=None) for begin in begins]
+            assert reader.readings(period)["row"].to_list() == [row for row, held in enumerate(inside, 1) if held]
+        begins = [*begins[1::2], *begins[::2]]
 
 
 def test_a_table_without_rows_is_read(make_reader: MakeReader) -> None:

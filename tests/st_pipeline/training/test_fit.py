@@ -20,6 +20,7 @@ from st_pipeline.training import fit as module
 from st_pipeline.training.fit import Epoch, FitResult, fit
 from st_pipeline.training.forecasts import evaluating, forecasts, validation_error
 from st_pipeline.training.learner import PeriodData
+from st_pipeline.training.memory import Plan
 from st_pipeline.training.objective import make_criterion
 from st_pipeline.training.settings import Settings
 from st_pipeline.types import Target
@@ -224,6 +225,24 @@ def test_selected_windows_alone_are_trained_on(fitted, parts) -> None:
     only = replace(train, starts=train.starts[:20])
     one = fitted(selection=Selection(windows=torch.arange(20)))[1]
     assert torch.equal(weights(one), weights(fitted(train=only)[1]))
+
+
+@pytest.mark.parametrize("stride", [1, 7])
+def test_a_selection_without_windows_is_told(fitted, stride: int) -> None:
+    with pytest.raises(InputError, match="the strategy chose no window of this period to train on"):
+        fitted(replace(SETTINGS, stride=stride), selection=Selection(windows=torch.tensor([], dtype=torch.int64)))
+
+
+def test_training_and_judging_keep_to_the_windows_that_memory_allows(fitted, model, monkeypatch) -> None:
+    forecaster, sizes = model(), []
+    inner = forecaster.forward
+    monkeypatch.setattr(forecaster, "forward", lambda *given: (sizes.append(len(given[0].values)), inner(*given))[1])
+    small, _ = fitted(forecaster=forecaster, plan=Plan(7, 2, 0))
+    assert max(sizes) == 7
+    usual, _ = fitted()
+    for epoch, its_epoch in zip(small.epochs, usual.epochs, strict=True):
+        assert epoch.loss == pytest.approx(its_epoch.loss, rel=1e-4)
+        assert epoch.validation == pytest.approx(its_epoch.validation, rel=1e-4)
 
 
 @pytest.mark.parametrize("trained", [True, False])

@@ -65,8 +65,7 @@ def in_threads(model: Watched, part: Part, graph: Graph) -> Callable[[int], Tens
     """`in_threads(count)`: the errors of all forecasts, summed by so many workers."""
 
     def add_up(count: int) -> Tensor:
-        torch.set_num_threads(count)
-        with workers(torch.device("cpu")) as team:
+        with workers(torch.device("cpu"), count) as team:
             assert team.count == count
             return sum_over_forecasts(model, part, graph, error_sums, workers=team)
 
@@ -96,8 +95,7 @@ def test_the_validation_error_has_the_same_bits_whatever_the_number_of_workers(
     part, settings = make_part(protocol=protocol), Settings.of(PROTOCOLS[protocol], TrainingConfig(batch=50))
     errors = [validation_error(model, part, graph, settings)]
     for threads in (1, 2, 3):
-        torch.set_num_threads(threads)
-        with workers(torch.device("cpu")) as team:
+        with workers(torch.device("cpu"), threads) as team:
             errors.append(validation_error(model, part, graph, settings, workers=team))
     assert len(set(errors)) == 1
 
@@ -118,8 +116,7 @@ def test_modes_are_restored(model, part, graph, small_pieces, threads: int, trai
         return forecast.sum()
 
     model.train(trained)
-    torch.set_num_threads(threads)
-    with workers(torch.device("cpu")) as team:
+    with workers(torch.device("cpu"), threads) as team:
         if fails:
             with pytest.raises(KeyError, match="broken"):
                 sum_over_forecasts(model, part, graph, each, workers=team)
@@ -161,6 +158,31 @@ def test_windows_that_do_not_are_forecast_in_pieces_each_of_them_once(model, par
     seen = [begin for window in model.seen for begin in begins(window)]
     assert sorted(seen) == sorted(begins(part.windows.inputs(part.starts)))
     assert len(set(seen)) == len(seen)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("most", [1, 2, 7, 64, 100, 999])
+def test_never_more_windows_are_forecast_at_a_time_than_memory_allows(
+    model, part, graph, threads: int, most: int
+) -> None:
+    with workers(torch.device("cpu"), threads) as team:
+        sum_over_forecasts(model, part, graph, error_sums, workers=team, most=most)
+    sizes = [len(window.values) for window in model.seen]
+    assert sum(sizes) == len(part.starts)
+    assert max(sizes) <= most
+    assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize("most", [1, 3, 50, None])
+@pytest.mark.parametrize("protocol", ["sound", "paper"])
+def test_the_validation_error_keeps_to_what_memory_allows(
+    model, make_part, graph, protocol: str, most: int | None
+) -> None:
+    part, settings = make_part(protocol=protocol), Settings.of(PROTOCOLS[protocol], TrainingConfig(batch=50))
+    usual = validation_error(model, part, graph, settings)
+    model.seen.clear()
+    assert validation_error(model, part, graph, settings, most=most) == pytest.approx(usual, rel=1e-4)
+    assert most is None or max(len(window.values) for window in model.seen) <= most
 
 
 def test_a_single_window_is_summed(model, part, graph) -> None:

@@ -128,8 +128,7 @@ def test_workers_change_no_bit(build: Build, batch: Tensor, monkeypatch, threads
     monkeypatch.setattr("st_pipeline.training.pieces.PIECE_CELLS", 40)
     objective = build()
     loss, alone = objective.backward(batch, ALONE), gradients(objective)
-    torch.set_num_threads(threads)
-    with workers(torch.device("cpu")) as team:
+    with workers(torch.device("cpu"), threads) as team:
         assert torch.equal(objective.backward(batch, team), loss)
     for name, gradient in gradients(objective).items():
         assert torch.equal(gradient, alone[name]), name
@@ -189,11 +188,26 @@ class Together(Forecaster):
 
 def test_a_batch_whose_windows_depend_on_each_other_is_never_split(build: Build, batch: Tensor, split) -> None:
     objective = build(wrap=Together, most=3)
+    assert not objective.forecaster.divisible
     assert [piece.tolist() for piece in objective.pieces(batch)] == [batch.tolist()]
-    torch.set_num_threads(2)
-    with workers(torch.device("cpu")) as team:
+    with workers(torch.device("cpu"), 2) as team:
         assert_as_the_whole(objective, batch, team)
     assert objective.forecaster.batches == [50, 50]
+
+
+@pytest.mark.parametrize("layer", [nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout, nn.FeatureAlphaDropout])
+@pytest.mark.parametrize("probability", [0.0, 0.1, 1.0])
+def test_a_batch_for_which_random_numbers_are_drawn_is_never_split(
+    build: Build, batch: Tensor, split, layer: type[nn.Module], probability: float
+) -> None:
+    def wrap(forecaster: Forecaster) -> Forecaster:
+        forecaster.inner.deep = nn.Sequential(layer(probability))
+        return forecaster
+
+    objective = build(wrap=wrap, most=7)
+    assert objective.forecaster.divisible == (probability == 0)
+    sizes = [len(piece) for piece in objective.pieces(batch)]
+    assert max(sizes) <= 7 if probability == 0 else sizes == [50]
 
 
 @given(st.integers(0, 1000), st.sampled_from(["sound", "paper"]), st.booleans(), st.booleans(), st.data())

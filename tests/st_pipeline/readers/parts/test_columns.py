@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from st_pipeline.readers.parts.columns import TimeFormat, is_zoned, number, text, time
+from st_pipeline.readers.parts.columns import NAMES, TimeFormat, is_zoned, names, number, text, time
 
 MOMENT = datetime(2024, 1, 31, 13, 5)
 
@@ -41,6 +41,32 @@ def times(labels: list[Any], style: TimeFormat | None = None, dtype: Any = None)
 )
 def test_ids_are_text(values: list[Any], dtype: Any, expected: list[str | None]) -> None:
     assert read(text("c", pl.Series([], dtype=dtype).dtype), values, dtype).to_list() == expected
+
+
+labels = (
+    st.none() | st.sampled_from(["", " ", "a", " a", "a ", "\u00a0a\t", "b", "007", "7.0", "ü"]) | st.text(max_size=3)
+)
+ids = st.one_of(
+    st.tuples(st.sampled_from([pl.String, pl.Categorical]), st.lists(labels, max_size=12)),
+    st.tuples(st.just(pl.Int64), st.lists(st.none() | st.integers(-(2**63), 2**63 - 1), max_size=6)),
+    st.tuples(st.just(pl.UInt8), st.lists(st.none() | st.integers(0, 255), max_size=6)),
+    st.tuples(st.just(pl.Float64), st.lists(st.none() | st.floats() | st.integers(-9, 9).map(float), max_size=6)),
+)
+
+
+@given(ids)
+def test_names_are_the_text_of_every_row_as_categories(given_ids: tuple[Any, list[Any]]) -> None:
+    dtype, values = given_ids
+    series = pl.Series("c", values, dtype=dtype)
+    found = names(series)
+    assert (found.name, found.dtype) == ("c", NAMES)
+    assert found.cast(pl.String).to_list() == read(text("c", series.dtype), values, dtype).to_list()
+
+
+def test_names_of_rows_that_were_filtered_are_those_of_the_rows_that_are_left() -> None:
+    series = pl.Series("c", ["unused", " b", "a", None, "b", " "], dtype=pl.Categorical)
+    assert names(series[1:]).to_list() == ["b", "a", None, "b", None]
+    assert names(series[[4, 2]]).to_list() == ["b", "a"]
 
 
 @pytest.mark.parametrize(
