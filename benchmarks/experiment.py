@@ -29,7 +29,14 @@ STREAM = {
     "window": 12,
     "horizon": 12,
     "models": [
-        {"name": "eac", "backbone": "stgnn", "prompt_pool": {"rank": 6}, "strategy": "eac", "protocol": "paper"}
+        {
+            "name": "eac",
+            "backbone": "stgnn",
+            "prompt_pool": {"rank": 6},
+            "strategy": "eac",
+            "protocol": "paper",
+            "seed": 51,
+        }
     ],
 }
 

@@ -45,7 +45,7 @@ class Setting:
         cuts = Split(range(first), range(first, second), range(second, num_steps))
         cells = torch.from_numpy(values)[..., None]
         step = torch.arange(num_steps)
-        everywhere = torch.ones(1, num_nodes, 1, dtype=torch.bool).expand(cells.shape)
+        everywhere = torch.ones((), dtype=torch.bool).expand(cells.shape)
         arrays = PeriodArrays(
             protocol=PAPER,
             nodes=nodes,

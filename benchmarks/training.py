@@ -82,7 +82,8 @@ def run(num_nodes: int = PEMS_NODES[2017], num_steps: int = PEMS_STEPS, repeats:
         ]
         rows.append([what, theirs, judging, ours, usual, theirs / len(losses)])
     header = ["", "plain training, s", "plain validation, s", "ours, least s", "ours, median s", "plain step, s"]
-    result.text = table(header, rows) + "\n" + _where_time_goes(setting) + "\n" + _limit(setting)
+    about = f"Graph: {setting.source}, {setting.graph.num_edges:,} edges; simulated flows.\n\n"
+    result.text = about + table(header, rows) + "\n" + _where_time_goes(setting) + "\n" + _limit(setting)
     return result
 
 

@@ -135,7 +135,7 @@ class PeriodArrays:
         observed = torch.from_numpy(tensor.observed)
         values = torch.from_numpy(tensor.values)
         mask = protocol.missing == "mask"
-        everywhere = torch.ones(1, *observed.shape[1:], dtype=torch.bool).expand(observed.shape)  # takes no memory
+        everywhere = torch.ones((), dtype=torch.bool).expand(observed.shape)  # takes no memory
         cells = observed if mask else everywhere
         slot, day = (torch.from_numpy(part) for part in calendar_features(tensor.times, tensor.timezone, config.step))
         return cls(

@@ -124,15 +124,17 @@ def error_sums(forecast: Tensor, truth: Tensor, scored: Tensor) -> Tensor:
 
     Absolute, squared and relative errors, and the first two again over cells whose truth is not zero.
     """
+    forecast, truth, scored = (cells.movedim(-1, 0) for cells in (forecast, truth, scored))  # nodes first in memory
+    truth = torch.where(scored, truth, 0.0)
     error = torch.where(scored, forecast - truth, 0.0)
-    nonzero = scored & (truth != 0)
+    nonzero = truth != 0
     absolute, square = error.abs(), error.square()
     relative = torch.where(nonzero, absolute / truth.abs(), 0.0)
-    sums = [cells.sum(0, dtype=torch.float64) for cells in (absolute, square, relative)]
-    if torch.equal(nonzero, scored):
-        return torch.stack([*sums, *sums[:2]])
-    masked = [torch.where(nonzero, cells, 0.0).sum(0, dtype=torch.float64) for cells in (absolute, square)]
-    return torch.stack([*sums, *masked])
+    sums = [cells.sum(1, dtype=torch.float64) for cells in (absolute, square, relative)]
+    masked = sums[:2]
+    if not torch.equal(nonzero, scored):
+        masked = [torch.where(nonzero, cells, 0.0).sum(1, dtype=torch.float64) for cells in (absolute, square)]
+    return torch.stack([*sums, *masked]).transpose(1, 2)
 
 
 def _truth_sums(truth: Tensor, scored: Tensor, add: Callable[[Tensor], Tensor]) -> Tensor:

@@ -91,21 +91,19 @@ def validation_error(
     """
     team = workers or Workers()
     if settings.batch_mean:
-        batches = [replace(part, starts=starts) for starts in part.starts.split(settings.batch)]
-        errors = [_mean_error(forecaster, batch, graph, team, most, zeros=False) for batch in batches]
+        nonzero = replace(part, scored=part.scored & (part.truth != 0))
+        batches = [replace(nonzero, starts=starts) for starts in part.starts.split(settings.batch)]
+        errors = [_mean_error(forecaster, batch, graph, team, most) for batch in batches]
         return round(float(torch.stack(errors).float().mean()), 4)
-    return float(_mean_error(forecaster, part, graph, team, most, zeros=True))
+    return float(_mean_error(forecaster, part, graph, team, most))
 
 
-def _mean_error(
-    forecaster: Forecaster, part: Part, graph: Graph, workers: Workers, most: int | None, *, zeros: bool
-) -> Tensor:
-    """Mean absolute error over the scored cells, with or without those whose truth is zero."""
+def _mean_error(forecaster: Forecaster, part: Part, graph: Graph, workers: Workers, most: int | None) -> Tensor:
+    """Mean absolute error over the scored cells."""
 
     def sums(forecast: Tensor, truth: Tensor, scored: Tensor) -> Tensor:
-        counted = scored if zeros else scored & (truth != 0)
-        error = torch.where(counted, forecast - truth, 0.0)
-        return torch.stack([error.abs().sum(), counted.sum()]).double()
+        error = torch.where(scored, forecast - truth, 0.0)
+        return torch.stack([error.abs().sum(), scored.sum()]).double()
 
     total, count = sum_over_forecasts(forecaster, part, graph, sums, workers=workers, most=most)
     return total / count.clamp(min=1)

@@ -45,7 +45,7 @@ def parquet_parts(
     with pq.ParquetFile(file) as parquet:
         schema = parquet.schema_arrow
     ids = columns.get("sensor_id", "")
-    coded = [ids] if schema.names.count(ids) == 1 and pa.types.is_string(schema.field(ids).type) else []
+    coded = [ids] if schema.names.count(ids) == 1 and _is_text(schema.field(ids).type) else []
     with pq.ParquetFile(file, page_checksum_verification=True, read_dictionary=coded) as parquet:
         for name in columns.values():
             if schema.names.count(name) > 1:
@@ -104,6 +104,10 @@ def _series(array: pa.Array) -> pl.Series:
         target = pa.timestamp("ms", tz="UTC") if kind.tz else MILLISECONDS
         array = array.cast(target, safe=kind.unit == "s")
     return pl.Series(values=pl.from_arrow(array))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return any(test(kind) for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view))
 
 
 def _is_plain(kind: pa.DataType) -> bool:
