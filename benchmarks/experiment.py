@@ -95,14 +95,9 @@ def _period(
     past = {name: data for name, data in periods.items() if name <= key}
     by_seed = {part: {learner.seed: checkpoint} for part, checkpoint in parts.items()}
     scores = evaluate_model(learner.stream, learner.model, by_seed, past, compute=compute).scores
-    row = scores.row(
-        by_predicate=(scores["period"] == key)
-        & (scores["metric"] == "mae")
-        & (scores["horizon"] == "published_average")
-        & (scores["cohort"] == "all"),
-        named=True,
-    )
-    return parts, time.perf_counter() - begin, float(row["value"])
+    wanted = {"period": key, "metric": "mae", "horizon": "published_average", "cohort": "all"}
+    (value,) = scores.filter(**wanted)["value"]
+    return parts, time.perf_counter() - begin, float(value)
 
 
 if __name__ == "__main__":

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from st_pipeline.config import StreamConfig
-from st_pipeline.data.clock import resolve, step_count, step_index, step_times
+from st_pipeline.data.clock import is_shift, resolve, step_count, step_index, step_times
 from st_pipeline.data.quality import DUPLICATE, FLAGS, OFF_GRID, flag_sensors
 from st_pipeline.periods import Period
 
 FLAG = pl.Enum(list(FLAGS))
 KEY = ["sensor_id", "step"]
+SLICE = 1 << 20  # rows at a time
 
 
 def flag_column(variable: str) -> str:
@@ -48,6 +50,9 @@ def clean(raw: pl.DataFrame, config: StreamConfig, period: Period) -> pl.DataFra
     named = named.with_columns(pl.col("sensor_id").cast(pl.Categorical))
     ids = distinct(named["sensor_id"])
     times = step_times(period, config.step, count)
+    grids = _regular(named, ids, config, period, count)
+    if grids is not None:
+        return _grid(_flagged(grids, None, (len(ids), count), named.schema, config), ids, times)
     rows = _sort_out(named, ids, config, period, count)
     columns = _cells(rows, (len(ids), count), config)
     extra = pl.concat(
@@ -56,6 +61,30 @@ def clean(raw: pl.DataFrame, config: StreamConfig, period: Period) -> pl.DataFra
     del rows, named  # as large as what is made of them
     grid = _grid(columns, ids, times)
     return _insert(extra.sort("sensor_id", "timestamp", "copy"), grid, ids, times) if len(extra) else grid
+
+
+def _regular(
+    raw: pl.DataFrame, ids: pl.Series, config: StreamConfig, period: Period, count: int
+) -> dict[str, NDArray[Any]] | None:
+    """Values of all cells by variable, if each row has a cell of its own; None otherwise.
+
+    Rows are looked at some at a time, which saves most of the memory and with it most of the time.
+    """
+    if not is_shift(raw["timestamp"], config):
+        return None
+    taken = np.zeros(len(ids) * count, dtype=bool)
+    grids = {name: np.full(len(taken), np.nan, dtype=_width(raw.schema[name])) for name in config.variable_names}
+    for rows in raw.iter_slices(SLICE):
+        step, near = step_index(resolve(rows, config)["timestamp"], period, config)
+        if not (near & (step >= 0) & (step < count)).all():
+            return None
+        cell = places(rows["sensor_id"], ids)
+        cell *= count
+        cell += step
+        taken[cell] = True
+        for name, grid in grids.items():
+            grid[cell] = rows[name].to_numpy()
+    return grids if np.count_nonzero(taken) == len(raw) else None
 
 
 def _sort_out(raw: pl.DataFrame, ids: pl.Series, config: StreamConfig, period: Period, count: int) -> Rows:
@@ -124,17 +153,34 @@ def _agree(repeated: pl.DataFrame, names: tuple[str, ...], by_value: list[str]) 
 
 def _cells(rows: Rows, shape: tuple[int, int], config: StreamConfig) -> dict[str, pl.Series]:
     """Values and flags of every cell, sensor by sensor."""
-    columns: dict[str, pl.Series] = {}
+    grids, conflicts = {}, {}
     for name in config.variable_names:
-        dtype = rows.single.schema[name]
-        width = np.float32 if dtype == pl.Float32 else np.float64
-        values = np.full(shape[0] * shape[1], np.nan, dtype=width)
+        values = np.full(shape[0] * shape[1], np.nan, dtype=_width(rows.single.schema[name]))
         values[rows.single_cell] = rows.single[name].to_numpy()
         values[rows.agreed_cell] = rows.agreed[name].to_numpy()
         conflict = np.zeros(len(values), dtype=bool)
         conflict[rows.agreed_cell] = rows.agreed[f"{name}_conflict"].to_numpy()
+        grids[name], conflicts[name] = values, conflict
+    return _flagged(grids, conflicts, shape, rows.single.schema, config)
+
+
+def _width(dtype: pl.DataType) -> type[np.floating[Any]]:
+    return np.float32 if dtype == pl.Float32 else np.float64
+
+
+def _flagged(
+    grids: dict[str, NDArray[Any]],
+    conflicts: dict[str, NDArray[np.bool_]] | None,
+    shape: tuple[int, int],
+    schema: pl.Schema,
+    config: StreamConfig,
+) -> dict[str, pl.Series]:
+    """Values and flags as columns."""
+    columns: dict[str, pl.Series] = {}
+    for name, values in grids.items():
+        conflict = np.zeros(len(values), dtype=bool) if conflicts is None else conflicts[name]
         flags = flag_sensors(values.reshape(shape), conflict.reshape(shape), config.rules(name), config.step)
-        columns[name] = pl.Series(name, values, nan_to_null=True).cast(dtype)
+        columns[name] = pl.Series(name, values, nan_to_null=True).cast(schema[name])
         columns[flag_column(name)] = pl.Series(flag_column(name), flags.ravel()).cat.to(FLAG)
     return columns
 

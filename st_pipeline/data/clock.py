@@ -38,6 +38,11 @@ def resolve(raw: pl.DataFrame, config: StreamConfig) -> pl.DataFrame:
     return rows.with_columns(instant.alias("timestamp")).drop("first", "second")
 
 
+def is_shift(labels: pl.Series, config: StreamConfig) -> bool:
+    """Whether `resolve` moves all these timestamps by the same, so that rows need not know of each other."""
+    return labels.dtype == pl.Datetime("ms", "UTC") or _constant_offset(labels, config.timezone) is not None
+
+
 def _constant_offset(labels: pl.Series, timezone: str) -> timedelta | None:
     """From labels to their instants, where no clock change is near and it is the same for all.
 

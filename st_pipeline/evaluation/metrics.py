@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from st_pipeline.data.protocols import Part
 from st_pipeline.evaluation.rows import PUBLISHED
@@ -76,17 +76,18 @@ class Tally:
     def of_part(cls, part: Part, errors: Tensor) -> Tally:
         """From the `error_sums` over all windows of a part, which begin step after step.
 
-        What depends on the truth alone is then a difference of running sums, whatever the number of windows.
+        What depends on the truth alone is then one sum, and what joins and leaves it from step to step.
         """
-        first = int(part.starts[0]) + part.windows.window
-        steps = first + torch.arange(part.windows.horizon, device=part.starts.device)
+        first, count = int(part.starts[0]) + part.windows.window, len(part.starts)
+        used = slice(first, first + count + part.windows.horizon - 1)
 
         def over_windows(cells: Tensor) -> Tensor:
-            running = nn.functional.pad(cells.cumsum(0), (0, 0, 1, 0))
-            return running[steps + len(part.starts)] - running[steps]
+            joins_and_leaves = cells[count:] - cells[: len(cells) - count]  # from each step ahead to the next
+            return torch.cat([cells[:count].sum(0, keepdim=True), joins_and_leaves]).cumsum(0)
 
-        truth = torch.where(part.scored, part.truth, 0.0).double()
-        return cls._of(errors, _truth_sums(truth, part.scored, over_windows))
+        scored = part.scored[used]
+        truth = torch.where(scored, part.truth[used], 0.0).double()
+        return cls._of(errors, _truth_sums(truth, scored, over_windows))
 
     @classmethod
     def _of(cls, errors: Tensor, truths: Tensor) -> Tally:
