@@ -9,12 +9,13 @@ import numpy as np
 from benchmarks.data import PEMS_NODES, PEMS_STEPS, flows, network
 from benchmarks.figures import Figure, Result, table, told
 from st_pipeline.config import StreamConfig
+from st_pipeline.data.period_data import PeriodData
 from st_pipeline.data.quality import OBSERVED
 from st_pipeline.data.tensors import SeriesTensor
 from st_pipeline.evaluation.scoring import evaluate_model
 from st_pipeline.training.checkpoint import Checkpoint
 from st_pipeline.training.compute import Compute
-from st_pipeline.training.learner import Learner, PeriodData
+from st_pipeline.training.learner import Learner
 from st_pipeline.types import Graph, NodeSet
 
 MINUTES = 10.0

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +20,11 @@ from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from st_pipeline.config import StreamConfig
+    from st_pipeline.data.period_data import PeriodData
     from st_pipeline.data.protocols import Part
+    from st_pipeline.strategies.base import Arrival
     from st_pipeline.training.compute import Compute
-    from st_pipeline.training.learner import Learner, PeriodData
+    from st_pipeline.training.learner import Learner
     from st_pipeline.types import Graph, SeriesShape, Window
 
 settings.register_profile("plain", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
@@ -238,9 +241,9 @@ def make_history() -> Callable[..., dict[str, PeriodData]]:
 
     The target has a daily shape of its own for each sensor; a tenth of the cells is missing.
     """
+    from st_pipeline.data.period_data import PeriodData
     from st_pipeline.data.quality import MISSING, OBSERVED
     from st_pipeline.data.tensors import SeriesTensor
-    from st_pipeline.training.learner import PeriodData
     from st_pipeline.types import Graph, NodeSet
 
     def make(stream: StreamConfig, *, seed: int = 0, missing: float = 0.1) -> dict[str, PeriodData]:
@@ -325,6 +328,35 @@ def make_learner(make_stream: Callable[..., StreamConfig]) -> Callable[..., Lear
         }
         config = make_stream(models=[{**plain, **model}], **(stream or {}))
         return Learner(config, config.models[0], config.models[0].runs[0])
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_arrival() -> Callable[..., Arrival]:
+    """`make_arrival(learner, data, earlier=None)`: a period with what it brings, as the learner hands it on."""
+    from st_pipeline.strategies.base import Network
+    from st_pipeline.training.arrivals import arrive
+    from st_pipeline.training.memory import Plan
+
+    def make(learner: Learner, data: PeriodData, earlier: PeriodData | None = None, *, seed: int = 1) -> Arrival:
+        scaler = None
+
+        def load(past: PeriodData) -> Network:
+            nonlocal scaler
+            arrays = learner.arrays(past)
+            scaler = scaler or arrays.fit_scaler(learner.model.scaling)
+            return Network(past.nodes, past.graph, arrays.part("train", scaler))
+
+        return arrive(
+            data.period,
+            partial(load, data),
+            partial(load, earlier) if earlier else None,
+            steps_per_day=learner.stream.steps_per_day,
+            settings=learner.settings,
+            plan=Plan(learner.settings.batch, 1, 0),
+            seed=seed,
+        )
 
     return make
 

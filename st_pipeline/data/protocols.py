@@ -7,7 +7,7 @@ zero and zero as missing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -18,7 +18,7 @@ from st_pipeline.data.clock import calendar_features
 from st_pipeline.data.scaling import Scaler
 from st_pipeline.data.splits import Split, require_windows, split, window_starts
 from st_pipeline.data.tensors import SeriesTensor
-from st_pipeline.data.windows import Windows
+from st_pipeline.data.windows import Windows, of_nodes
 from st_pipeline.errors import InputError
 from st_pipeline.types import NodeSet
 
@@ -94,6 +94,12 @@ class Part:
     scaler: Scaler
     raw_target: bool
     offset: int = 0  # first step of the arrays in the period
+
+    def of_nodes(self, rows: Tensor) -> Part:
+        """The same part of some nodes (M,), in their order; standardised as it was."""
+        truth, scored = of_nodes(self.truth, rows), of_nodes(self.scored, rows)
+        windows, scaler = self.windows.of_nodes(rows), self.scaler.of_rows(rows)
+        return replace(self, windows=windows, truth=truth, scored=scored, scaler=scaler)
 
     def restore(self, forecast: Tensor) -> Tensor:
         """Model units (..., N) -> the unit of the readings."""

@@ -103,6 +103,11 @@ class Scaler:
             self, ids=nodes.ids, mean=torch.stack([row[0] for row in rows]), scale=torch.stack([row[1] for row in rows])
         )
 
+    def of_rows(self, rows: Tensor) -> Scaler:
+        """The statistics of some nodes (M,), in their order."""
+        ids = tuple(self.ids[row] for row in rows.tolist())
+        return replace(self, ids=ids, mean=self.mean[rows], scale=self.scale[rows])
+
     def standardise(self, values: Tensor) -> Tensor:
         """(..., N, C) -> (..., N, C)."""
         x = torch.cat([_forward(values[..., :1], self.transform), values[..., 1:]], dim=-1)

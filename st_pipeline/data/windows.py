@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -34,6 +34,16 @@ class Windows:
     def span(self) -> int:
         """Steps of one window with its targets."""
         return self.window + self.horizon
+
+    def of_nodes(self, rows: Tensor) -> Windows:
+        """The same windows of some nodes (M,), in their order."""
+        return replace(
+            self,
+            values=of_nodes(self.values, rows),
+            observed=of_nodes(self.observed, rows),
+            target=of_nodes(self.target, rows),
+            target_observed=of_nodes(self.target_observed, rows),
+        )
 
     def gather(self, starts: Tensor) -> tuple[Window, Target]:
         """Inputs and targets of the windows that begin at the given steps (B,); in memory nodes come first."""
@@ -99,6 +109,13 @@ class Windows:
             filled = torch.where(known, filled, values.roll(-shift, dims=-1))
             known = known | seen.roll(-shift, dims=-1)
         return filled, seen
+
+
+def of_nodes(array: Tensor, rows: Tensor) -> Tensor:
+    """Some nodes of an array: (L, N, ...) -> (L, M, ...)."""
+    if array.stride(0) == 0:  # the same at every step
+        return array[0][rows].expand(len(array), len(rows), *array.shape[2:])
+    return array[:, rows]
 
 
 def cut(array: Tensor, steps: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from st_pipeline.config import NAIVE_MODELS, ModelConfig, StreamConfig
+from st_pipeline.data.period_data import PeriodData
 from st_pipeline.data.protocols import SOUND, Part, PeriodArrays
 from st_pipeline.evaluation.metrics import Tally, error_sums
 from st_pipeline.evaluation.naive import NaiveForecasts
@@ -22,7 +23,7 @@ from st_pipeline.evaluation.rows import SCHEMA
 from st_pipeline.training.checkpoint import BySeed, Checkpoint, cost_of_seeds
 from st_pipeline.training.compute import Compute
 from st_pipeline.training.forecasts import forecasts, sum_over_forecasts
-from st_pipeline.training.learner import BACKBONE, Learner, PeriodData, Trained
+from st_pipeline.training.learner import BACKBONE, Learner, Trained
 from st_pipeline.training.pieces import workers
 from st_pipeline.training.reproducibility import derive_seed, seeded
 from st_pipeline.types import Graph, NodeSet
@@ -77,11 +78,9 @@ def evaluate_seed(
     current = history[newest]
     frames = []
     purpose = f"{learner.stream.name}/{learner.model.name} evaluation"
-    need = learner.need(current)
     with ExitStack() as stack:
-        usage = stack.enter_context(compute.guard(need.least, purpose))
-        plan = need.plan(usage.allowed_bytes, threads=compute.threads, gpu=usage.device.type != "cpu")
-        team = stack.enter_context(workers(usage.device, plan.threads, splits=need.divisible))
+        usage, plan = stack.enter_context(learner.planned(current, compute, purpose))
+        team = stack.enter_context(workers(usage.device, plan.threads, splits=plan.divided))
         trained = learner.restore(parts)
         trained.scaler = trained.scaler.to(usage.device)
         diagnostics: dict[str, Any] = {}

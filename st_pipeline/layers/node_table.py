@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -31,6 +32,7 @@ class NodeTable(nn.Module):
         self.width = width
         self.bound = bound
         self.ids: tuple[str, ...] = ()
+        self.shown: Tensor | None = None
         self.cold_ids: tuple[str, ...] = ()
         self.retained = nn.Parameter(torch.empty(0, width))
         self.appended = nn.Parameter(torch.empty(num_nodes, width))
@@ -38,7 +40,12 @@ class NodeTable(nn.Module):
         self.reset_parameters()
 
     def forward(self) -> Tensor:
-        """(N, width), in the order of the node set."""
+        """(N, width), in the order of the node set; inside `restricted`, only the rows of its nodes."""
+        table = self.table()
+        return table if self.shown is None else table[self.shown]
+
+    def table(self) -> Tensor:
+        """(N, width), all rows."""
         return torch.cat([self.retained, self.appended])
 
     def reset_parameters(self) -> None:
@@ -52,7 +59,9 @@ class NodeTable(nn.Module):
         if not self.ids and len(self.appended) == len(nodes):
             self.ids = nodes.ids  # the rows made at construction are those of the first node set
             return
-        known = dict(zip(self.ids, self().detach(), strict=False)) | dict(zip(self.cold_ids, self.cold, strict=True))
+        known = dict(zip(self.ids, self.table().detach(), strict=False)) | dict(
+            zip(self.cold_ids, self.cold, strict=True)
+        )
         present, wanted = set(self.ids), set(nodes.ids)
         leading = next((place for place, name in enumerate(nodes.ids) if name not in present), len(nodes))
         fresh = self.cold.new_empty(len(nodes), self.width).uniform_(-self.bound, self.bound)
@@ -73,7 +82,7 @@ class NodeTable(nn.Module):
         self.cold = like.new_empty(len(cold_ids), self.width)
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
-        rows = self()
+        rows = self.table()
         destination[f"{prefix}rows"] = rows if keep_vars else rows.detach()
         destination[f"{prefix}cold"] = self.cold
 
@@ -91,7 +100,7 @@ class NodeTable(nn.Module):
         if rows is None or cold is None:
             missing += [f"{prefix}rows", f"{prefix}cold"]
             return
-        for name, saved, own in (("rows", rows, self()), ("cold", cold, self.cold)):
+        for name, saved, own in (("rows", rows, self.table()), ("cold", cold, self.cold)):
             if saved.shape != own.shape:
                 errors.append(f"{prefix}{name} is {tuple(saved.shape)}, expected {tuple(own.shape)}")
         if errors:
@@ -100,6 +109,19 @@ class NodeTable(nn.Module):
             self.retained.copy_(rows[: len(self.retained)])
             self.appended.copy_(rows[len(self.retained) :])
             self.cold.copy_(cold)
+
+
+@contextmanager
+def restricted(module: nn.Module, rows: Tensor | None) -> Iterator[None]:
+    """Inside, a module works on these nodes (M,) alone, as if its node tables had no other rows; None: on all."""
+    tables = node_tables(module).values() if rows is not None else ()
+    for table in tables:
+        table.shown = rows
+    try:
+        yield
+    finally:
+        for table in tables:
+            table.shown = None
 
 
 def node_tables(module: nn.Module) -> dict[str, NodeTable]:

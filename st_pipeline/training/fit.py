@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from st_pipeline.data.protocols import Part
 from st_pipeline.errors import InputError
+from st_pipeline.layers.node_table import restricted
 from st_pipeline.models.base import Forecaster
 from st_pipeline.strategies.base import Selection, Strategy
 from st_pipeline.training.forecasts import validation_error
@@ -64,18 +65,21 @@ def fit(
         InputError: the loss is no finite number.
     """
     parameters = [parameter for parameter in forecaster.parameters() if parameter.requires_grad]
+    rows = selection.rows
+    train, validation, graph, counted = _selected(selection, train, validation, graph)
     on_cuda = train.starts.device.type == "cuda"
     optimiser = torch.optim.AdamW(
         parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True, capturable=on_cuda
     )
-    objective = Objective(forecaster, train, graph, settings, selection.nodes, plan.windows if plan else None)
+    objective = Objective(forecaster, train, graph, settings, counted, plan.windows if plan else None)
     starts = (train.starts if selection.windows is None else train.starts[selection.windows])[:: settings.stride]
     if not len(starts):
         raise InputError("the strategy chose no window of this period to train on; expected at least one")
     history: list[Epoch] = []
     best, best_error, best_state = 0, math.inf, _snapshot(parameters)
     begin = time.perf_counter()
-    with workers(train.starts.device, plan.threads if plan else 1, splits=forecaster.divisible) as team:
+    threads = plan.threads if plan else 1
+    with workers(train.starts.device, threads, splits=forecaster.divisible) as team, restricted(forecaster, rows):
         for index in range(settings.epochs):
             tick = time.perf_counter()
             _set_rate(optimiser, settings, index)
@@ -102,6 +106,23 @@ def fit(
                 break
     _restore(parameters, best_state)
     return FitResult(tuple(history), best, time.perf_counter() - begin)
+
+
+def _selected(
+    selection: Selection, train: Part, validation: Part, graph: Graph
+) -> tuple[Part, Part, Graph, Tensor | None]:
+    """Both parts, the graph and the nodes whose targets count, as a selection leaves them.
+
+    Where the counted nodes have no scored cell in the validation part, all of its nodes judge the training.
+    """
+    rows, nodes = selection.rows, selection.nodes
+    if rows is not None:
+        graph = selection.graph or graph.subgraph(rows)
+        train, validation = train.of_nodes(rows), validation.of_nodes(rows)
+        nodes = None if nodes is None else nodes[rows]
+    if nodes is not None and bool((scored := validation.scored & nodes).any()):
+        validation = replace(validation, scored=scored)
+    return train, validation, graph, nodes
 
 
 def _set_rate(optimiser: torch.optim.Optimizer, settings: Settings, epoch: int) -> None:

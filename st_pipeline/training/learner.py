@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
 from st_pipeline.config import ModelConfig, StreamConfig
+from st_pipeline.data.period_data import PeriodData
 from st_pipeline.data.protocols import PROTOCOLS, Part, PeriodArrays
 from st_pipeline.data.scaling import Scaler
-from st_pipeline.data.tensors import SeriesTensor
 from st_pipeline.errors import InputError
 from st_pipeline.layers.node_table import node_tables
 from st_pipeline.models.backbones import backbones
@@ -20,34 +21,20 @@ from st_pipeline.models.base import Forecaster, count_parameters
 from st_pipeline.models.prompt_pool import PromptPool
 from st_pipeline.storage import digest_of
 from st_pipeline.strategies import strategies
-from st_pipeline.strategies.base import Selection, Strategy
+from st_pipeline.strategies.base import Arrival, Network, Selection, Strategy
+from st_pipeline.training.arrivals import arrive
 from st_pipeline.training.checkpoint import Checkpoint, prefixed
 from st_pipeline.training.compute import Compute, Usage
 from st_pipeline.training.fit import Epoch, FitResult, fit
-from st_pipeline.training.forecasts import forecasts
+from st_pipeline.training.forecasts import latency
 from st_pipeline.training.memory import Need, Plan
 from st_pipeline.training.reproducibility import derive_seed, seeded
 from st_pipeline.training.settings import Settings
-from st_pipeline.types import Graph, NodeSet, Period, SeriesShape
+from st_pipeline.types import SeriesShape
 
 BACKBONE = "backbone"
 Parts = Mapping[str, Checkpoint]
 Progress = Callable[[Epoch], None]
-
-
-@dataclass(frozen=True)
-class PeriodData:
-    """Everything one period offers a model."""
-
-    period: Period
-    nodes: NodeSet
-    tensor: SeriesTensor
-    graph: Graph
-
-    @property
-    def digest(self) -> str:
-        graph = [part.tolist() for part in (self.graph.row, self.graph.column, self.graph.weight)]
-        return digest_of([self.tensor.digest, graph, self.nodes.to_json()])
 
 
 @dataclass(frozen=True)
@@ -82,7 +69,7 @@ class Learner:
         """A forecaster with freshly drawn parameters."""
         forecaster: Forecaster = backbones.build(self.model.backbone.spec(), shape=self.shape(num_nodes))
         if self.model.prompt_pool:
-            forecaster = PromptPool(forecaster, rank=self.model.prompt_pool.rank)
+            forecaster = PromptPool(forecaster, rank=self.model.prompt_pool.factors)
         return forecaster
 
     def arrays(self, data: PeriodData, device: torch.device | str = "cpu") -> PeriodArrays:
@@ -96,6 +83,7 @@ class Learner:
         previous: Parts | None,
         *,
         compute: Compute,
+        earlier: PeriodData | None = None,
         progress: Progress | None = None,
         log: Callable[[str], object] = len,
     ) -> dict[str, Checkpoint]:
@@ -103,23 +91,38 @@ class Learner:
 
         Args:
             previous: the parts after the previous period; None in the first.
+            earlier: the data of the previous period, for strategies that compare the two.
             log: told before the training what memory it will take.
 
         Raises:
             InputError: the predecessor does not fit, the data are too short, the device is missing or too full.
         """
-        need = self.need(data)
-        with compute.guard(need.least, f"{self.stream.name}/{self.model.name} of {data.period.key}") as usage:
-            plan = need.plan(usage.allowed_bytes, threads=compute.threads, gpu=usage.device.type != "cpu")
+        with self.planned(data, compute, f"{self.stream.name}/{self.model.name} of {data.period.key}") as (usage, plan):
             log(f"memory on {usage.device}: {plan}")
-            trained = self._update(data, previous, usage, plan, progress)
-            latency = _latency(trained, data.graph.to(usage.device))
-        return self._checkpoints(trained, data, previous, usage, plan, latency)
+            trained = self._update(data, previous, earlier, usage, plan, progress)
+            assert trained.validation is not None
+            milliseconds = latency(trained.forecaster, trained.validation, data.graph.to(usage.device))
+        return self._checkpoints(trained, data, previous, usage, plan, milliseconds)
+
+    @contextmanager
+    def planned(self, data: PeriodData, compute: Compute, purpose: str) -> Iterator[tuple[Usage, Plan]]:
+        """A guarded step on a period's data, with the work cut so that it fits the memory there is.
+
+        Raises:
+            InputError: the device is missing or too full.
+        """
+        need = self.need(data)
+        with compute.guard(need.least, purpose) as usage:
+            yield usage, need.plan(usage.allowed_bytes, threads=compute.threads, gpu=usage.device.type != "cpu")
+
+    @property
+    def settings(self) -> Settings:
+        """How the model is trained."""
+        return Settings.of(PROTOCOLS[self.model.protocol], self.model.training)
 
     def need(self, data: PeriodData) -> Need:
         """Memory a training needs."""
         length, nodes, _ = data.tensor.values.shape
-        settings = Settings.of(PROTOCOLS[self.model.protocol], self.model.training)
         shape = self.shape(nodes)
         with torch.device("meta"):  # takes no memory
             backbone: Forecaster = backbones.build(self.model.backbone.spec(), shape=shape)
@@ -129,7 +132,7 @@ class Learner:
             channels=shape.channels,
             width=backbone.working_width,
             span=shape.window + shape.horizon,
-            batch=settings.batch,
+            batch=self.settings.batch,
             divisible=backbone.divisible,
         )
 
@@ -189,7 +192,13 @@ class Learner:
         return Trained(forecaster, strategy, scaler)
 
     def _update(
-        self, data: PeriodData, previous: Parts | None, usage: Usage, plan: Plan, progress: Progress | None
+        self,
+        data: PeriodData,
+        previous: Parts | None,
+        earlier: PeriodData | None,
+        usage: Usage,
+        plan: Plan,
+        progress: Progress | None,
     ) -> Trained:
         seed = derive_seed(self.seed, self.stream.name, self.model.name, data.period.key)
         arrays = self.arrays(data, usage.device)
@@ -197,45 +206,56 @@ class Learner:
             old = self.restore(previous) if previous else None
             forecaster = old.forecaster if old else self.build(len(data.nodes))
             strategy = old.strategy if old else strategies.build(self.model.strategy.spec())
-            forecaster = strategy.prepare(forecaster.to(usage.device), data.period, data.nodes)
-            selection = strategy.select(data.period, data.nodes)
             scaler = arrays.fit_scaler(self.model.scaling).following(old.scaler.to(usage.device) if old else None)
-            validation = arrays.part("validation", scaler)
-            trained = Trained(forecaster, strategy, scaler, validation=validation)
+            before = partial(self._before, earlier, old.scaler, usage.device) if earlier and old else None
+            load = partial(_network, data, arrays, scaler)
+            arrival = arrive(
+                data.period,
+                load,
+                before,
+                steps_per_day=self.stream.steps_per_day,
+                settings=self.settings,
+                plan=plan,
+                seed=derive_seed(seed, "strategy"),
+            )
+            forecaster = strategy.prepare(forecaster.to(usage.device), arrival, data.nodes)
+            selection = strategy.select(arrival, data.nodes)
+            trained = Trained(forecaster, strategy, scaler, validation=arrays.part("validation", scaler))
             if selection.train and count_parameters(forecaster, trainable=True):
-                graph = data.graph.to(usage.device)
-                trained.result = self._fit(trained, arrays, graph, selection, generator, plan, progress)
-                strategy.consolidate(forecaster, data.period)
+                for name in ("train", "validation"):
+                    arrays.require_targets(name)
+                trained.result = self._fit(trained, arrival, selection, generator, plan, progress)
+                strategy.consolidate(forecaster, arrival)
         return trained
+
+    def _before(self, earlier: PeriodData, scaler: Scaler, device: torch.device) -> Network:
+        return _network(earlier, self.arrays(earlier, device), scaler)
 
     def _fit(
         self,
         trained: Trained,
-        arrays: PeriodArrays,
-        graph: Graph,
+        arrival: Arrival,
         selection: Selection,
         generator: torch.Generator,
         plan: Plan,
         progress: Progress | None,
     ) -> FitResult:
         assert trained.validation is not None
-        for name in ("train", "validation"):
-            arrays.require_targets(name)
         return fit(
             trained.forecaster,
-            train=arrays.part("train", trained.scaler),
+            train=arrival.network.train,
             validation=trained.validation,
-            graph=graph,
+            graph=arrival.network.graph,
             strategy=trained.strategy,
             selection=selection,
-            settings=Settings.of(PROTOCOLS[self.model.protocol], self.model.training),
+            settings=self.settings,
             generator=generator,
             progress=progress,
             plan=plan,
         )
 
     def _checkpoints(
-        self, trained: Trained, data: PeriodData, previous: Parts | None, usage: Usage, plan: Plan, latency: float
+        self, trained: Trained, data: PeriodData, previous: Parts | None, usage: Usage, plan: Plan, milliseconds: float
     ) -> dict[str, Checkpoint]:
         result = trained.result
         scaler_tensors, scaler_facts = trained.scaler.state()
@@ -265,7 +285,7 @@ class Learner:
             "epochs": len(result.epochs) if result else 0,
             "peak_bytes": usage.peak_bytes,
             "estimated_bytes": plan.bytes,
-            "milliseconds_per_forecast": latency,
+            "milliseconds_per_forecast": milliseconds,
             "device": str(usage.device),
             "notes": usage.notes,
         }
@@ -291,15 +311,5 @@ class Trained:
     result: FitResult | None = None
 
 
-def _latency(trained: Trained, graph: Graph, repeats: int = 5) -> float:
-    """Median milliseconds of one forecast of all nodes from one window."""
-    assert trained.validation is not None
-    part = trained.validation
-    single = replace(part, starts=part.starts[:1])
-    times = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        for forecast, _, _ in forecasts(trained.forecaster, single, graph):
-            float(forecast.sum())  # waits for the device
-        times.append(time.perf_counter() - begin)
-    return sorted(times)[repeats // 2] * 1000
+def _network(data: PeriodData, arrays: PeriodArrays, scaler: Scaler) -> Network:
+    return Network(data.nodes, data.graph.to(arrays.values.device), arrays.part("train", scaler))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from st_pipeline.data.protocols import Part
 from st_pipeline.models.base import Criterion, Forecaster
-from st_pipeline.training.pieces import Workers, pieces_of
+from st_pipeline.training.pieces import Workers, pieces_of, workers
 from st_pipeline.training.settings import Settings
 from st_pipeline.types import Graph, Target
 
@@ -67,7 +67,7 @@ class Objective:
     nodes: Tensor | None = None
     most: int | None = None
 
-    def backward(self, batch: Tensor, workers: Workers) -> Tensor:
+    def backward(self, batch: Tensor, team: Workers) -> Tensor:
         """Loss of the windows that start at `batch`; its gradients are added to those of the trainable parameters."""
         parameters = [parameter for parameter in self.forecaster.parameters() if parameter.requires_grad]
         pieces = self.pieces(batch)
@@ -81,7 +81,7 @@ class Objective:
             return loss.detach(), torch.autograd.grad(loss, parameters, allow_unused=True)
 
         losses = []
-        for loss, gradients in workers.map(work, pieces):
+        for loss, gradients in team.map(work, pieces):
             losses.append(loss)
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 if gradient is None:
@@ -104,3 +104,14 @@ class Objective:
     @cached_property
     def _cells(self) -> Callable[[Tensor], Tensor]:
         return count_targets(self.part, self.settings, self.nodes)
+
+
+def batch_gradients(objective: Objective, batches: Iterable[Tensor], threads: int) -> Iterator[list[Tensor]]:
+    """Gradients of the loss of each batch, one tensor a trainable parameter; those of the parameters are cleared."""
+    forecaster = objective.forecaster
+    parameters = [parameter for parameter in forecaster.parameters() if parameter.requires_grad]
+    with workers(objective.part.starts.device, threads, splits=forecaster.divisible) as team:
+        for batch in batches:
+            objective.backward(batch, team)
+            yield [torch.zeros_like(part) if part.grad is None else part.grad.clone() for part in parameters]
+            forecaster.zero_grad(set_to_none=True)

@@ -7,12 +7,13 @@ from typing import Any
 
 from st_pipeline.config import ModelConfig, StreamConfig
 from st_pipeline.data.adjacency import Adjacency
+from st_pipeline.data.period_data import PeriodData
 from st_pipeline.data.tensors import SeriesTensor
 from st_pipeline.progress import tell
 from st_pipeline.training.checkpoint import BySeed, Checkpoint
 from st_pipeline.training.compute import Compute
 from st_pipeline.training.fit import Epoch
-from st_pipeline.training.learner import Learner, PeriodData
+from st_pipeline.training.learner import Learner
 from st_pipeline.types import NodeSet
 
 Network = Mapping[str, Mapping[str, Any]]
@@ -49,18 +50,19 @@ def update(
         InputError: the predecessor is missing a part, is not this model's, or was trained on data that have changed.
     """
     data = period_data(config, key, network)
-    before = digest = None
+    before, earlier = None, None
     if data.period.index:
         before = config.calendar.period(data.period.index - 1).key
-        digest = period_data(config, before, network).digest
+        earlier = period_data(config, before, network)
     trained: dict[str, dict[int, Checkpoint]] = {part: {} for part in model.parts}
     for seed in model.runs:
         learner = Learner(config, model, seed)
         last = {part: _of_seed(checkpoints, seed) for part, checkpoints in previous.items() if checkpoints}
         if before:
-            learner.verify(last, expected_period=before, data_digest=digest)
+            learner.verify(last, expected_period=before, data_digest=earlier.digest if earlier else None)
         progress = _progress(f"{config.name}/{model.name} of {key}", seed if model.seeds else None, log)
-        for part, checkpoint in learner.learn(data, last or None, compute=compute, progress=progress, log=log).items():
+        parts = learner.learn(data, last or None, compute=compute, earlier=earlier, progress=progress, log=log)
+        for part, checkpoint in parts.items():
             trained[part][seed] = checkpoint
     return trained
 

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 import torch
 
+from st_pipeline.data.period_data import PeriodData
 from st_pipeline.models.base import Forecaster
 from st_pipeline.registry import STRATEGIES
 from st_pipeline.strategies import strategies
 from st_pipeline.strategies.base import Selection, Strategy
 from st_pipeline.training.checkpoint import Checkpoint, same_weights
-from st_pipeline.training.learner import Learner, PeriodData
+from st_pipeline.training.learner import Learner
 
 EVERY = strategies.names()
 
@@ -30,8 +31,8 @@ def live(make_learner, history, compute) -> Callable[..., list[dict[str, Checkpo
     def make(strategy: Any, **model: Any) -> list[dict[str, Checkpoint]]:
         learner: Learner = make_learner(strategy, **model)
         lives: list[dict[str, Checkpoint]] = []
-        for data in history:
-            lives.append(learner.learn(data, lives[-1] if lives else None, compute=compute))
+        for earlier, data in zip([None, *history], history, strict=False):
+            lives.append(learner.learn(data, lives[-1] if lives else None, earlier=earlier, compute=compute))
         return lives
 
     return make
@@ -42,28 +43,33 @@ def values(forecaster: Forecaster) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_a_strategy_prepares_a_model_for_each_network(make_learner, history, name: str) -> None:
-    forecaster, strategy = make_learner(name).build(5), strategies.build({"name": name})
+def test_a_strategy_prepares_a_model_for_each_network(make_learner, make_arrival, history, name: str) -> None:
+    learner = make_learner(name)
+    forecaster, strategy = learner.build(5), strategies.build({"name": name})
     assert isinstance(strategy, Strategy)
-    for data in history:
-        forecaster = strategy.prepare(forecaster, data.period, data.nodes)
+    for earlier, data in zip([None, *history], history, strict=False):
+        arrival = make_arrival(learner, data, earlier)
+        forecaster = strategy.prepare(forecaster, arrival, data.nodes)
         assert forecaster.prompts().shape[0] == len(data.nodes)
         assert forecaster.prompts.nodes.ids == data.nodes.ids
-        assert isinstance(strategy.select(data.period, data.nodes), Selection)
+        assert isinstance(strategy.select(arrival, data.nodes), Selection)
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_the_first_period_trains_everything(make_learner, history, name: str) -> None:
-    forecaster, strategy = make_learner(name).build(5).requires_grad_(False), strategies.build({"name": name})
-    prepared = strategy.prepare(forecaster, history[0].period, history[0].nodes)
+def test_the_first_period_trains_everything(make_learner, make_arrival, history, name: str) -> None:
+    learner = make_learner(name)
+    forecaster, strategy = learner.build(5).requires_grad_(False), strategies.build({"name": name})
+    arrival = make_arrival(learner, history[0])
+    prepared = strategy.prepare(forecaster, arrival, history[0].nodes)
     assert all(parameter.requires_grad for parameter in prepared.parameters())
-    assert strategy.select(history[0].period, history[0].nodes).train
+    assert strategy.select(arrival, history[0].nodes).train
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_the_penalty_is_a_scalar_that_can_be_added_to_a_loss(make_learner, history, name: str) -> None:
-    forecaster, strategy = make_learner(name).build(5), strategies.build({"name": name})
-    penalty = strategy.penalty(strategy.prepare(forecaster, history[0].period, history[0].nodes))
+def test_the_penalty_is_a_scalar_that_can_be_added_to_a_loss(make_learner, make_arrival, history, name: str) -> None:
+    learner = make_learner(name)
+    forecaster, strategy = learner.build(5), strategies.build({"name": name})
+    penalty = strategy.penalty(strategy.prepare(forecaster, make_arrival(learner, history[0]), history[0].nodes))
     assert penalty.shape == ()
     assert penalty.isfinite()
     assert penalty.dtype == torch.float32

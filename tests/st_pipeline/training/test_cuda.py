@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from st_pipeline.data.period_data import PeriodData
 from st_pipeline.data.quality import MISSING, OBSERVED
 from st_pipeline.data.tensors import SeriesTensor
 from st_pipeline.errors import InputError
 from st_pipeline.evaluation.scoring import evaluate_seed
 from st_pipeline.training.checkpoint import Checkpoint, same_weights
 from st_pipeline.training.compute import Compute
-from st_pipeline.training.learner import Learner, PeriodData
+from st_pipeline.training.learner import Learner
 from st_pipeline.types import DENSE_NODES, Graph, NodeSet
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from st_pipeline.config import ScalingConfig, TrainingConfig
+from st_pipeline.data.period_data import PeriodData
 from st_pipeline.data.protocols import PAPER, PROTOCOLS, SOUND, Part, PeriodArrays
 from st_pipeline.errors import InputError
 from st_pipeline.models.base import Forecaster
@@ -19,7 +20,6 @@ from st_pipeline.strategies.base import Selection, Strategy
 from st_pipeline.training import fit as module
 from st_pipeline.training.fit import Epoch, FitResult, fit
 from st_pipeline.training.forecasts import evaluating, forecasts, validation_error
-from st_pipeline.training.learner import PeriodData
 from st_pipeline.training.memory import Plan
 from st_pipeline.training.objective import make_criterion
 from st_pipeline.training.settings import Settings

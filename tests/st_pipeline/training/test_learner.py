@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from st_pipeline.data.period_data import PeriodData
 from st_pipeline.data.quality import MISSING, OBSERVED
 from st_pipeline.errors import InputError
 from st_pipeline.training.checkpoint import CHECKPOINTS, Checkpoint, same_weights
 from st_pipeline.training.compute import Compute
 from st_pipeline.training.forecasts import validation_error
-from st_pipeline.training.learner import Learner, PeriodData
+from st_pipeline.training.learner import Learner
 from st_pipeline.training.settings import Settings
 from st_pipeline.types import Graph, NodeSet
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from st_pipeline.config import TrainingConfig
+from st_pipeline.data.period_data import PeriodData
 from st_pipeline.data.protocols import PROTOCOLS
 from st_pipeline.models.backbones import backbones
 from st_pipeline.models.base import Forecaster
@@ -22,7 +23,7 @@ from st_pipeline.models.prompt_pool import PromptPool
 from st_pipeline.strategies.base import Selection, Strategy
 from st_pipeline.training.compute import Compute
 from st_pipeline.training.fit import FitResult, fit
-from st_pipeline.training.learner import Learner, PeriodData
+from st_pipeline.training.learner import Learner
 from st_pipeline.training.memory import GIB, Need, Plan
 from st_pipeline.training.pieces import PIECE_CELLS, Workers, piece_count, pieces_of, workers
 from st_pipeline.training.settings import Settings

@@ -16,11 +16,12 @@ import pytest
 from st_pipeline.config import StreamConfig
 from st_pipeline.data.adjacency import ADJACENCY, Adjacency
 from st_pipeline.data.lives import NODE_SET
+from st_pipeline.data.period_data import PeriodData
 from st_pipeline.data.tensors import TENSOR
 from st_pipeline.errors import InputError
 from st_pipeline.progress import listening
 from st_pipeline.training.checkpoint import Checkpoint, same_weights
-from st_pipeline.training.learner import Learner, PeriodData
+from st_pipeline.training.learner import Learner
 from st_pipeline.training.updates import period_data, update
 
 CODECS = {"tensor": TENSOR, "adjacency": ADJACENCY, "node_set": NODE_SET}
