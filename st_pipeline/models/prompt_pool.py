@@ -1,4 +1,4 @@
-"""Low-rank node prompts (EAC, ICLR 2025, Section 4)."""
+"""Node prompts: low-rank ones (EAC, ICLR 2025, Section 4), or a full table without factors as their control."""
 
 from __future__ import annotations
 
@@ -9,25 +9,40 @@ from st_pipeline.layers.node_table import NodeTable
 from st_pipeline.models.base import Forecaster
 from st_pipeline.types import Graph, Window
 
-BOUND = 0.1  # both factors start uniform in [-0.1, 0.1], as in the public code
+BOUND = 0.1  # all prompt parameters start uniform in [-0.1, 0.1], as in the public code
+WATCHED_AT = 6  # the singular value whose share EAC's Figure 4 follows through training
 
 
 class PromptTable(nn.Module):
-    """P = A B: A (N, k) has a row per sensor, B (k, width) is shared."""
+    """P (N, width): A B with a row of A (N, k) per sensor and a shared B (k, width), or P itself a row per sensor.
 
-    def __init__(self, num_nodes: int, rank: int, width: int) -> None:
+    Args:
+        rank: k; None for a full table, which is a plain embedding of the nodes.
+    """
+
+    basis: nn.Parameter | None
+
+    def __init__(self, num_nodes: int, rank: int | None, width: int) -> None:
         super().__init__()
-        self.nodes = NodeTable(num_nodes, rank, bound=BOUND)
-        self.basis = nn.Parameter(torch.empty(rank, width))
+        self.nodes = NodeTable(num_nodes, width if rank is None else rank, bound=BOUND)
+        self.basis = None if rank is None else nn.Parameter(torch.empty(rank, width))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Both factors drawn anew; `Forecaster.reset` reaches the rows of A on its own as well."""
-        nn.init.uniform_(self.basis, -BOUND, BOUND)
+        """The basis drawn anew; `Forecaster.reset` reaches the rows of sensors on its own."""
+        if self.basis is not None:
+            nn.init.uniform_(self.basis, -BOUND, BOUND)
 
     def forward(self) -> Tensor:
         """(N, width)."""
-        return self.nodes() @ self.basis
+        return self._of(self.nodes())
+
+    def table(self) -> Tensor:
+        """(N, width), the prompts of all nodes also while a training sees only some of them."""
+        return self._of(self.nodes.table())
+
+    def _of(self, rows: Tensor) -> Tensor:
+        return rows if self.basis is None else rows @ self.basis
 
 
 class PromptPool(Forecaster):
@@ -35,10 +50,10 @@ class PromptPool(Forecaster):
 
     Args:
         inner: the forecaster that is prompted; its core still sees the un-prompted window.
-        rank: k.
+        rank: k; None for a full table of prompts, without factors.
     """
 
-    def __init__(self, inner: Forecaster, *, rank: int) -> None:
+    def __init__(self, inner: Forecaster, *, rank: int | None) -> None:
         super().__init__()
         self.inner = inner
         self.shape = inner.shape
@@ -67,3 +82,29 @@ class PromptPool(Forecaster):
 
     def parts(self) -> dict[str, nn.Module]:
         return {**self.inner.parts(), "prompt_pool": self.prompts}
+
+    def watched(self) -> dict[str, float]:
+        """`deviation`, what the prompts add to D under Proposition 1, and `share_6` of their spectrum.
+
+        A pool of rank 6 or less has all of its spectrum there; of larger ones and full tables the share tells more.
+        """
+        prompts = self.prompts.table().detach().cpu().double()
+        shares = cumulative_shares(torch.linalg.svdvals(prompts))
+        own = {"deviation": float(deviation(prompts)), "share_6": float(shares[:WATCHED_AT][-1])}
+        return {**self.inner.watched(), **own}
+
+
+def deviation(x: Tensor) -> Tensor:
+    """Average node deviation D(X) = (1 / n^2) sum_ij ||x_i - x_j||^2: (..., n, d) -> (...), in double precision.
+
+    It is 2 (mean ||x_i||^2 - ||mean x_i||^2), taken from centred rows, so that a common shift costs no digits. EAC's
+    definition divides by n^2 and the proof of its Proposition 1 by n; this is the definition.
+    """
+    rows = x.double()
+    return 2 * (rows - rows.mean(-2, keepdim=True)).square().sum(-1).mean(-1)
+
+
+def cumulative_shares(singular_values: Tensor) -> Tensor:
+    """Cumulative sums of descending singular values over their total, (m,): the last is 1; NaN if all are 0."""
+    sums = singular_values.cumsum(0)
+    return sums / sums[-1:]
