@@ -19,6 +19,7 @@ POOL = "gpu"
 NETWORK = ("tensor", "adjacency", "node_set")
 TEXTS = {
     "backbone": "Weights of the spatio-temporal network after the period, with scaler, history and cost.",
+    "lora": "Low-rank adapters of the backbone, one of each period after the first; older ones are frozen.",
     "prompt_pool": "Low-rank node prompts P = A B after the period; rows of sensors that left are kept aside.",
 }
 

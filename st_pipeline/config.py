@@ -40,6 +40,13 @@ def parse_duration(value: Any) -> timedelta:
     return timedelta(seconds=int(match[1]) * UNITS[match[2]])
 
 
+def parse_rank(value: Any) -> Any:
+    """The rank of node prompts as it is given."""
+    if value == "full" or (type(value) is int and value >= 1):
+        return value
+    raise ValueError("expected a whole number of at least 1, or full")
+
+
 def check_name(value: str) -> str:
     if not NAME.fullmatch(value):
         raise ValueError("expected lower-case letters, digits and underscores, starting with a letter, at most 63")
@@ -68,6 +75,7 @@ Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Whole = Annotated[int, Field(strict=True)]
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
+Rank = Annotated[int | Literal["full"], BeforeValidator(parse_rank)]
 Switch = Annotated[bool, Field(strict=True)]
 Name = Annotated[
     str, Field(strict=True), BeforeValidator(lambda value: check_name(value) if isinstance(value, str) else value)
@@ -269,9 +277,21 @@ class SplitConfig(Part):
 
 
 class PromptPoolConfig(Part):
-    """Low-rank node prompts P = A B."""
+    """Node prompts P = A B of rank k, or with `full` a table P of its own, without factors."""
+
+    rank: Rank = 6
+
+    @property
+    def factors(self) -> int | None:
+        """k; None for a full table."""
+        return None if self.rank == "full" else self.rank
+
+
+class LoraConfig(Part):
+    """Low-rank adapters of rank r, one for each period after the first."""
 
     rank: Whole = Field(6, ge=1)
+    place: Literal["weights", "hidden"] = Field("weights", description="every linear layer, or the hidden features")
 
 
 class ScalingConfig(Part):
@@ -292,6 +312,7 @@ class TrainingConfig(Part):
     loss: Literal["mae", "mse"] | None = None
     stride: Whole | None = Field(None, ge=1, description="train on every n-th window")
     decay: Literal["none", "cosine"] | None = None
+    share: Number | None = Field(None, gt=0, lt=1, description="train on this share of a period, its first steps")
 
 
 class ModelConfig(Part):
@@ -299,6 +320,7 @@ class ModelConfig(Part):
 
     name: Name
     backbone: Annotated[BackboneConfig, BeforeValidator(as_spec)]
+    lora: LoraConfig | None = None
     prompt_pool: PromptPoolConfig | None = None
     strategy: Annotated[StrategyConfig, BeforeValidator(as_spec)]
     protocol: Literal["sound", "paper"] = "sound"
@@ -316,7 +338,7 @@ class ModelConfig(Part):
     @property
     def parts(self) -> tuple[str, ...]:
         """Parts that the model really has, the backbone first."""
-        return ("backbone", *(["prompt_pool"] if self.prompt_pool else []))
+        return ("backbone", *(name for name in ("lora", "prompt_pool") if getattr(self, name)))
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -454,6 +476,13 @@ class StreamConfig(Part):
                         f"({self.periods.every}); expected a shorter one",
                         "models",
                     )
+            share = model.training.share
+            if share is not None and share > self.split.train:
+                raise fault(
+                    f"model {model.name!r}: training.share {share:g} is more than split.train {self.split.train:g}; "
+                    "expected at most that, since the steps behind it are for validation and test",
+                    "models",
+                )
             lowest = self.rules(self.variable_names[0]).minimum
             if model.scaling.transform != "none" and (lowest is None or lowest < 0):
                 raise fault(

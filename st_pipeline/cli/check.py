@@ -132,8 +132,8 @@ def _examine_network(
     edges = reader.edges(period) if reader.has_edges else None
     adjacency = build_adjacency(nodes.ids, sensors=sensors, edges=edges, config=config, period=period)
     tensor = build_tensor(frame, nodes.ids, config, period.key)
-    for protocol in sorted({model.protocol for model in config.models}):
-        arrays = PeriodArrays.of(tensor, nodes, config, protocol=PROTOCOLS[protocol])
+    for protocol, share in sorted({(model.protocol, model.training.share) for model in config.models}, key=str):
+        arrays = PeriodArrays.of(tensor, nodes, config, protocol=PROTOCOLS[protocol], share=share)
         for name, part in arrays.cuts._asdict().items():
             span = config.window + config.horizon
             require_windows(arrays.starts(part), part, name=name, period=period.key, span=span)

@@ -134,9 +134,14 @@ class PeriodArrays:
         *,
         protocol: Protocol,
         lags: tuple[int, ...] = (),
+        share: float | None = None,
         device: torch.device | str = "cpu",
     ) -> PeriodArrays:
-        """The arrays of a period on the device."""
+        """The arrays of a period on the device.
+
+        Args:
+            share: of the period, whose first steps alone are the training part.
+        """
         landed = torch.from_numpy(tensor.landed)
         observed = torch.from_numpy(tensor.observed)
         values = torch.from_numpy(tensor.values)
@@ -154,7 +159,7 @@ class PeriodArrays:
             scored=(observed if mask else landed)[..., 0].to(device),
             time_of_day=slot.to(device),
             day_of_week=day.to(device),
-            cuts=split(len(values), config.split),
+            cuts=split(len(values), config.split, used=share),
             window=config.window,
             horizon=config.horizon,
             lags=lags,

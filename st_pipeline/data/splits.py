@@ -9,18 +9,23 @@ from st_pipeline.errors import InputError
 
 
 class Split(NamedTuple):
-    """Index ranges of a period's steps, in this order and without overlap."""
+    """Index ranges of a period's steps, in this order and without overlap; steps between two of them are not used."""
 
     train: range
     validation: range
     test: range
 
 
-def split(length: int, shares: SplitConfig) -> Split:
-    """Cuts at int(length * train) and int(length * (train + validation)), as EAC's public code."""
+def split(length: int, shares: SplitConfig, *, used: float | None = None) -> Split:
+    """Cuts at int(length * train) and int(length * (train + validation)), as EAC's public code.
+
+    Args:
+        used: share of the period, at most `train`, whose steps alone are the training part; as its few-shot code,
+            which leaves validation and test where they are.
+    """
     first = int(length * shares.train)
     second = int(length * round(shares.train + shares.validation, 12))
-    return Split(range(first), range(first, second), range(second, length))
+    return Split(range(first if used is None else int(length * used)), range(first, second), range(second, length))
 
 
 def window_starts(part: range, span: int, *, drop_last: bool = False) -> range:
@@ -41,5 +46,5 @@ def require_windows(starts: range, part: range, *, name: str, period: str, span:
     if not len(starts):
         raise InputError(
             f"period {period}: its {name} part has {len(part)} steps, but one window needs {span} (window + horizon); "
-            "choose longer periods, a shorter window or another split"
+            "choose longer periods, a shorter window or another split (or training.share, for the train part)"
         )

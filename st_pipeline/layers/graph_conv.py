@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor, nn
 
-from st_pipeline.layers.hidden_conv import HiddenConv
 from st_pipeline.types import Graph
+
+
+class LinearMap(Protocol):
+    """A linear map of the D hidden features, e.g. a `HiddenConv`."""
+
+    def before(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Weight (M, D) and bias (M,) of the one linear map that equals this one followed by `weight` (M, D)."""
 
 
 class GraphConv(nn.Module):
@@ -33,7 +41,11 @@ class GraphConv(nn.Module):
         """Weights (outputs, 2 * inputs) of [A_hat x, x], and the bias."""
         return torch.cat([self.neighbour.weight, self.own.weight], dim=1), self.neighbour.bias
 
-    def after(self, conv: HiddenConv) -> tuple[Tensor, Tensor]:
-        """Weights (2 * outputs, inputs) and biases of this layer's two halves behind a convolution of its input."""
-        weight, bias = conv.before(torch.cat([self.neighbour.weight, self.own.weight]))
-        return weight, bias + nn.functional.pad(self.neighbour.bias, (len(self.neighbour.bias), 0))
+    def after(self, *maps: LinearMap) -> tuple[Tensor, Tensor]:
+        """Weights (2 * outputs, inputs) and biases of this layer's two halves behind maps of its input, in order."""
+        weight = torch.cat([self.neighbour.weight, self.own.weight])
+        bias = nn.functional.pad(self.neighbour.bias, (len(self.neighbour.bias), 0))
+        for linear in reversed(maps):
+            weight, more = linear.before(weight)
+            bias = bias + more
+        return weight, bias

@@ -18,7 +18,7 @@ class Forecaster(nn.Module):
 
     Knows no labels, no strategy and no optimiser. Wrappers are forecasters that hold a forecaster. A model whose
     forecast for a window depends on the others of its batch says so with `separable = False`; batches of all others
-    are worked on in pieces.
+    are worked on in pieces. A backbone with a module between two graph convolutions has it as `temporal`.
     """
 
     shape: SeriesShape
@@ -71,6 +71,10 @@ class Forecaster(nn.Module):
     def parts(self) -> dict[str, nn.Module]:
         """What is stored and trained separately, by asset name."""
         return {"backbone": self}
+
+    def watched(self) -> dict[str, float]:
+        """What the history of a training records of the model after an epoch; wrappers pass the inner one's on."""
+        return {}
 
     def expand(self, nodes: NodeSet) -> None:
         """New rows in every node table, old rows kept by sensor id."""

@@ -32,7 +32,7 @@ def network_plot(
     places: Positions, graph: Adjacency, *, new: Sequence[int], errors: Sequence[float | None] | None = None
 ) -> Figure:
     """Sensors and edges on the map or plane, new sensors ringed; coloured by error where given."""
-    figure, axes = _figure(6.4, 5.2)
+    figure, axes = new_figure(6.4, 5.2)
     plane, known = places.plane, places.known
     if not len(known):
         axes.text(0.5, 0.5, "no sensor has a position", ha="center", va="center", transform=axes.transAxes, color=GREY)
@@ -71,7 +71,7 @@ def network_plot(
 
 def horizon_plot(scores: pl.DataFrame) -> Figure:
     """Mean absolute error at each step, a line per model; naive forecasts are dashed."""
-    figure, axes = _figure(6.4, 4.0)
+    figure, axes = new_figure(6.4, 4.0)
     chosen = scores.filter(
         (pl.col("metric") == "mae") & (pl.col("cohort") == "all") & pl.col("horizon").str.starts_with("at:")
     ).with_columns(pl.col("horizon").str.slice(3).cast(pl.Int64).alias("step"))
@@ -125,7 +125,7 @@ def matrix_plot(matrix: PeriodMatrix, title: str, limits: tuple[float, float] | 
         limits: errors at the ends of the colour scale, so that several matrices can be compared.
     """
     size = len(matrix.periods)
-    figure, axes = _figure(1.6 + 0.62 * size, 1.3 + 0.5 * size)
+    figure, axes = new_figure(1.6 + 0.62 * size, 1.3 + 0.5 * size)
     low, high = limits or (np.nanmin(matrix.errors), np.nanmax(matrix.errors))
     axes.imshow(np.ma.masked_invalid(matrix.errors), cmap="YlOrRd", aspect="auto", vmin=low, vmax=high)
     for i, j in np.argwhere(np.isfinite(matrix.errors)):
@@ -143,7 +143,7 @@ def matrix_plot(matrix: PeriodMatrix, title: str, limits: tuple[float, float] | 
 
 def trace_plot(trace: Mapping[str, Any], *, timezone: str, horizon: int, unit: str) -> Figure:
     """Truth and forecasts of one sensor over the last days of the test part."""
-    figure, axes = _figure(12.8, 2.7)
+    figure, axes = new_figure(12.8, 2.7)
     zone = ZoneInfo(timezone)
     times = [datetime.fromtimestamp(second, UTC).astimezone(zone).replace(tzinfo=None) for second in trace["times"]]
     step = times[1] - times[0] if len(times) > 1 else None
@@ -172,7 +172,7 @@ def trace_plot(trace: Mapping[str, Any], *, timezone: str, horizon: int, unit: s
 
 def cohort_plot(scores: pl.DataFrame, models: Sequence[str]) -> Figure:
     """Published average error by birth period of the sensors, bars per model."""
-    figure, axes = _figure(6.4, 3.2)
+    figure, axes = new_figure(6.4, 3.2)
     chosen = scores.filter((pl.col("metric") == "mae") & (pl.col("horizon") == PUBLISHED) & (pl.col("cohort") != "all"))
     cohorts = chosen["cohort"].unique().sort().to_list()
     width = 0.8 / max(len(models), 1)
@@ -195,7 +195,7 @@ def cohort_plot(scores: pl.DataFrame, models: Sequence[str]) -> Figure:
 
 def growth_plot(counts: Mapping[str, Mapping[str, int]]) -> Figure:
     """Sensors of each period: retained, new, silent."""
-    figure, axes = _figure(6.4, 2.6)
+    figure, axes = new_figure(6.4, 2.6)
     keys = list(counts)
     bottom = np.zeros(len(keys))
     for name, colour in (("retained", PALETTE[0]), ("new", NEW), ("silent", LIGHT)):
@@ -211,7 +211,7 @@ def growth_plot(counts: Mapping[str, Mapping[str, int]]) -> Figure:
 
 def loss_curve(facts: Mapping[str, Any]) -> Figure:
     """Training loss and validation error by epoch, the kept epoch marked."""
-    figure, axes = _figure(5.6, 3.0)
+    figure, axes = new_figure(5.6, 3.0)
     epochs = np.arange(1, len(facts["train_loss"]) + 1)
     axes.plot(epochs, facts["train_loss"], color=GREY, label="training loss")
     axes.set_xlabel("epoch")
@@ -224,7 +224,7 @@ def loss_curve(facts: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from st_pipeline.models.prompt_pool import WATCHED_AT
-from st_pipeline.reporting.plots import GREY, INK, NEW, PALETTE, _figure
+from st_pipeline.reporting.plots import GREY, INK, NEW, PALETTE, new_figure
 
 LARGEST_BUBBLE = 900.0  # square points
 MOST_PERIODS = 12  # named on an axis or in a legend; beyond it every second, third, ...
@@ -25,7 +25,7 @@ def epoch_deviation_plot(history: Mapping[str, Sequence[float]]) -> Figure:
     Args:
         history: period -> deviation after each of its epochs.
     """
-    figure, axes = _figure(6.4, 3.2)
+    figure, axes = new_figure(6.4, 3.2)
     trained = {period: values for period, values in history.items() if len(values)}
     if not trained:
         return _nothing(figure, axes, "no epoch was recorded")
@@ -48,7 +48,7 @@ def period_deviation_plot(analysis: pl.DataFrame) -> Figure:
     Args:
         analysis: rows of `prompt_analysis.analyse`; several seeds enter with their mean.
     """
-    figure, axes = _figure(6.4, 3.2)
+    figure, axes = new_figure(6.4, 3.2)
     known = analysis.drop_nulls(["deviation_before", "deviation_after", "closed_form"])
     if known.is_empty():
         return _nothing(figure, axes, "no period was analysed with its inputs")
@@ -71,7 +71,7 @@ def spectrum_plot(shares: Mapping[str, Sequence[float]], *, mark: int = WATCHED_
         shares: period -> `Spectrum.shares`.
         mark: the singular value that a line marks.
     """
-    figure, axes = _figure(5.6, 3.6)
+    figure, axes = new_figure(5.6, 3.6)
     known = {period: values for period, values in shares.items() if len(values)}
     if not known:
         return _nothing(figure, axes, "no period has prompts")
@@ -94,7 +94,7 @@ def rank_plot(scores: pl.DataFrame, *, error: str = "mean absolute error") -> Fi
             of one rank enter with their mean and, as bars, their standard deviation.
         error: what the errors are.
     """
-    figure, axes = _figure(6.0, 3.4)
+    figure, axes = new_figure(6.0, 3.4)
     by_rank = (
         scores.drop_nulls("error")
         .group_by("rank")
@@ -130,7 +130,7 @@ def few_shot_plot(scores: pl.DataFrame, *, error: str = "error") -> Figure:
             first three enter with their mean.
         error: what the errors are.
     """
-    figure, axes = _figure(6.4, 3.6)
+    figure, axes = new_figure(6.4, 3.6)
     known = scores.drop_nulls("error")
     if known.is_empty():
         return _nothing(figure, axes, "no model was scored")
@@ -161,7 +161,7 @@ def cost_plot(ledger: pl.DataFrame, *, error: str = "mean absolute error") -> Fi
         ledger: columns model, error, tuned (parameters), seconds (per period); a row per model.
         error: what the errors are.
     """
-    figure, axes = _figure(6.0, 3.8)
+    figure, axes = new_figure(6.0, 3.8)
     known = ledger.drop_nulls(["error", "tuned", "seconds"])
     if known.is_empty():
         return _nothing(figure, axes, "no model was scored with its cost")

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
@@ -91,6 +92,8 @@ class Compute:
         if self.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(self.deterministic)
+        memory: Any = torch.utils.deterministic
+        filling, memory.fill_uninitialized_memory = memory.fill_uninitialized_memory, False  # a cost without a use here
         _reset_peak(usage.device)
         try:
             yield usage
@@ -104,6 +107,7 @@ class Compute:
             usage.peak_bytes = _peak(usage.device)
             torch.set_num_threads(threads)
             torch.set_deterministic_debug_mode(deterministic)
+            memory.fill_uninitialized_memory = filling
 
     def choose(self, needed: int, purpose: str) -> Usage:
         """The device that a step may use, and notes on how it was chosen.

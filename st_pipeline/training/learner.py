@@ -18,6 +18,7 @@ from st_pipeline.errors import InputError
 from st_pipeline.layers.node_table import node_tables
 from st_pipeline.models.backbones import backbones
 from st_pipeline.models.base import Forecaster, count_parameters
+from st_pipeline.models.lora import LoRA
 from st_pipeline.models.prompt_pool import PromptPool
 from st_pipeline.storage import digest_of
 from st_pipeline.strategies import strategies
@@ -68,14 +69,23 @@ class Learner:
     def build(self, num_nodes: int) -> Forecaster:
         """A forecaster with freshly drawn parameters."""
         forecaster: Forecaster = backbones.build(self.model.backbone.spec(), shape=self.shape(num_nodes))
+        if self.model.lora:
+            forecaster = LoRA(forecaster, rank=self.model.lora.rank, place=self.model.lora.place)
         if self.model.prompt_pool:
             forecaster = PromptPool(forecaster, rank=self.model.prompt_pool.factors)
         return forecaster
 
     def arrays(self, data: PeriodData, device: torch.device | str = "cpu") -> PeriodArrays:
         """The period's arrays as the model's protocol sees them."""
-        protocol = PROTOCOLS[self.model.protocol]
-        return PeriodArrays.of(data.tensor, data.nodes, self.stream, protocol=protocol, lags=self.lags, device=device)
+        return PeriodArrays.of(
+            data.tensor,
+            data.nodes,
+            self.stream,
+            protocol=PROTOCOLS[self.model.protocol],
+            lags=self.lags,
+            share=self.settings.share,
+            device=device,
+        )
 
     def learn(
         self,

@@ -112,6 +112,7 @@ def batch_gradients(objective: Objective, batches: Iterable[Tensor], threads: in
     parameters = [parameter for parameter in forecaster.parameters() if parameter.requires_grad]
     with workers(objective.part.starts.device, threads, splits=forecaster.divisible) as team:
         for batch in batches:
+            forecaster.zero_grad(set_to_none=True)
             objective.backward(batch, team)
             yield [torch.zeros_like(part) if part.grad is None else part.grad.clone() for part in parameters]
-            forecaster.zero_grad(set_to_none=True)
+    forecaster.zero_grad(set_to_none=True)

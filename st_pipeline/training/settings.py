@@ -11,7 +11,10 @@ from st_pipeline.data.protocols import Protocol
 
 @dataclass(frozen=True)
 class Settings:
-    """How a model is trained: the protocol's values with the model's own in their place."""
+    """How a model is trained: the protocol's values with the model's own in their place.
+
+    `share` of a period's steps, the first, are trained on; None for the whole training part of its split.
+    """
 
     epochs: int
     batch: int
@@ -23,8 +26,9 @@ class Settings:
     stride: int
     masked_loss: bool
     batch_mean: bool
+    share: float | None = None
 
     @classmethod
     def of(cls, protocol: Protocol, training: TrainingConfig) -> Settings:
-        given: dict[str, Any] = {**vars(protocol), "stride": 1, **training.model_dump(exclude_none=True)}
+        given: dict[str, Any] = {**vars(protocol), "stride": 1, "share": None, **training.model_dump(exclude_none=True)}
         return cls(**{name: given[name] for name in cls.__dataclass_fields__})

@@ -47,6 +47,18 @@ def test_keys_are_those_of_the_architecture() -> None:
     assert set(by_key(stream_of())) == expected
 
 
+@pytest.mark.parametrize("sections", [["lora"], ["prompt_pool"], ["lora", "prompt_pool"]])
+def test_a_model_has_an_asset_for_each_of_its_parts_and_no_other(sections: list[str]) -> None:
+    model = {"name": "one", "backbone": "stgnn", "strategy": "online", **{name: {} for name in sections}}
+    specs = by_key(stream_of(models=[model]))
+    parts = {"backbone", "lora", "prompt_pool"}
+    assert {part for part in parts if f"net/one/{part}" in specs} == {"backbone", *sections}
+    for part in sections:
+        parents = {"/".join(dep.asset_key.path) for dep in specs[f"net/one/{part}"].deps}
+        assert parents >= {"net/one/backbone", f"net/one/{part}", "net/tensor"}
+        assert f"net/one/{part}" in {"/".join(dep.asset_key.path) for dep in specs["net/one/evaluation"].deps}
+
+
 def test_a_source_without_edges_has_no_edges() -> None:
     plain = stream_of(source={"format": "csv", "readings": "r.csv", "sensors": "s.csv"})
     assert "net/edges" not in by_key(plain)

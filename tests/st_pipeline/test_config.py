@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from st_pipeline.config import NO_PLACES, StreamConfig, parse_duration
+from st_pipeline.config import NO_PLACES, PromptPoolConfig, StreamConfig, parse_duration
 from st_pipeline.errors import InputError
 
 SMALL: dict[str, Any] = {
@@ -183,6 +183,10 @@ def test_limits_are_finite(key: str, number: float) -> None:
         ({"models": [MODEL | {"seasonal": ["1470min"]}]}, "or no multiple of the step"),
         ({"models": [MODEL | {"scaling": {"transform": "log"}}]}, "variables.flow.minimum: 0"),
         ({"models": [MODEL | {"protocol": "paper", "seasonal": ["1d"]}]}, "protocol 'paper' has its own scaling"),
+        (
+            {"models": [MODEL | {"training": {"share": 0.61}}]},
+            "model 'eac': training.share 0.61 is more than split.train 0.6; expected at most that",
+        ),
         ({"split": {"train": 0.7}}, "sum to 1.1, not 1"),
         ({"split": {"train": 1.0, "validation": 0.0, "test": 0.0}}, "less than 1"),
         ({"owner": "somebody"}, "expected 'team:NAME' or an e-mail address"),
@@ -230,3 +234,64 @@ def test_the_section_of_a_model_changes_with_what_it_depends_on_alone() -> None:
     for change in ({"window": 24}, {"models": [first | {"seed": 5}, second]}, {"split": {"train": 0.5, "test": 0.3}}):
         changed = small(**{"models": [first, second], **change})
         assert changed.model_section(changed.models[0]) != section
+
+
+@pytest.mark.parametrize(
+    ("given_", "rank", "factors"), [({}, 6, 6), ({"rank": 1}, 1, 1), ({"rank": "full"}, "full", None)]
+)
+def test_prompts_have_a_rank_or_are_a_full_table(given_: dict[str, Any], rank: object, factors: int | None) -> None:
+    pool = small(models=[MODEL | {"prompt_pool": given_}]).models[0].prompt_pool
+    assert pool is not None
+    assert (pool.rank, pool.factors) == (rank, factors)
+    assert PromptPoolConfig.model_validate_json(pool.model_dump_json()) == pool
+
+
+@pytest.mark.parametrize("rank", [0, -1, True, 2.0, 1.5, "6", "Full", "none", "", None, [6], {"rank": 6}, float("nan")])
+def test_any_other_rank_is_refused(rank: object) -> None:
+    found = problem(models=[MODEL | {"prompt_pool": {"rank": rank}}])
+    assert found == "models.0.prompt_pool.rank: Value error, expected a whole number of at least 1, or full"
+
+
+def test_the_section_of_a_model_tells_a_full_table_from_every_rank() -> None:
+    pools = [None, {"rank": 6}, {"rank": 12}, {"rank": "full"}]
+    configs = [small(models=[MODEL | {"prompt_pool": pool}]) for pool in pools]
+    sections = [str(config.model_section(config.models[0])) for config in configs]
+    assert len(set(sections)) == len(pools)
+
+
+@pytest.mark.parametrize(
+    ("given_", "expected"), [({}, (6, "weights")), ({"rank": 1}, (1, "weights")), ({"place": "hidden"}, (6, "hidden"))]
+)
+def test_adapters_have_a_rank_and_a_place(given_: dict[str, Any], expected: tuple[int, str]) -> None:
+    lora = small(models=[MODEL | {"lora": given_}]).models[0].lora
+    assert lora is not None
+    assert (lora.rank, lora.place) == expected
+
+
+@pytest.mark.parametrize("given_", [{"rank": 0}, {"rank": 6.0}, {"rank": "full"}, {"place": "bias"}, {"alpha": 1}, 6])
+def test_any_other_adapters_are_refused(given_: object) -> None:
+    assert problem(models=[MODEL | {"lora": given_}]).startswith("models.0.lora")
+
+
+@pytest.mark.parametrize(
+    ("sections", "parts"),
+    [
+        ([], ("backbone",)),
+        (["lora"], ("backbone", "lora")),
+        (["prompt_pool"], ("backbone", "prompt_pool")),
+        (["prompt_pool", "lora"], ("backbone", "lora", "prompt_pool")),
+    ],
+)
+def test_a_model_has_the_parts_that_its_sections_name(sections: list[str], parts: tuple[str, ...]) -> None:
+    assert small(models=[MODEL | {name: {} for name in sections}]).models[0].parts == parts
+
+
+@pytest.mark.parametrize("share", [0.2, 0.6, 1e-9, None])
+def test_training_may_use_a_share_of_the_period(share: float | None) -> None:
+    assert small(models=[MODEL | {"training": {"share": share}}]).models[0].training.share == share
+    assert small(models=[MODEL]).models[0].training.share is None
+
+
+@pytest.mark.parametrize("share", [0, -0.2, 1, 1.5, "0.2", True, float("nan")])
+def test_any_other_share_is_refused(share: object) -> None:
+    assert problem(models=[MODEL | {"training": {"share": share}}]).startswith("models.0.training.share: Input should")

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from st_pipeline.layers.graph_block import graph_block
-from st_pipeline.layers.graph_conv import GraphConv
+from st_pipeline.layers.graph_conv import GraphConv, LinearMap
 from st_pipeline.layers.hidden_conv import HiddenConv
 from st_pipeline.layers.node_major import by_node, per_node
 from st_pipeline.models.base import Forecaster
@@ -24,6 +24,8 @@ class STGNN(Forecaster):
     out = fc(GELU(gcn2(tcn(ReLU(gcn1(X + P)))) + X)), where the window's steps are the features of a node and the
     residual X is the un-prompted target.
 
+    An `adapter` of the hidden axis, where a wrapper sets one, acts before and behind the convolution between.
+
     Args:
         hidden: width of the hidden layer.
         calendar: adds embeddings of the time of day and the day of the week at which the forecast begins, and an
@@ -35,7 +37,9 @@ class STGNN(Forecaster):
     def __init__(self, shape: SeriesShape, *, hidden: int = 64, calendar: bool = False, context: int = 0) -> None:
         super().__init__()
         self.shape = shape
+        self.hidden = hidden
         self.context = context
+        self.adapter: LinearMap | None = None
         features = shape.window * shape.channels
         wide = hidden if calendar else shape.window
         self.gcn1 = GraphConv(features + context, hidden)
@@ -47,6 +51,11 @@ class STGNN(Forecaster):
     @property
     def width(self) -> int:
         return self.shape.window * self.shape.channels + self.context
+
+    @property
+    def temporal(self) -> nn.Module:
+        """What lies between the two graph convolutions, by the name that it has in other backbones."""
+        return self.tcn
 
     def embed(self, window: Window, graph: Graph) -> Tensor:
         """(B, N, T * C + context): the flattened window, channel by channel, and empty context columns."""
@@ -61,11 +70,12 @@ class STGNN(Forecaster):
         return self.head(self._core(self.embed(window, graph), prompt, window, graph))
 
     def _core(self, hidden: Tensor, prompt: Tensor | None, window: Window, graph: Graph) -> Tensor:
-        calendar = self.calendar
+        calendar, adapter = self.calendar, self.adapter
+        between = (self.tcn,) if adapter is None else (adapter, self.tcn, adapter)
         deep = graph_block(
             hidden,
             self.gcn1.stacked(),
-            self.gcn2.after(self.tcn),
+            self.gcn2.after(*between),
             graph,
             addition=calendar(window) if calendar else None,
             prompt=prompt,

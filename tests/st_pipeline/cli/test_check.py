@@ -12,6 +12,7 @@ from click.testing import Result
 
 Invoke = Callable[..., Result]
 PERIODS = ["2024-01-01", "2024-01-08", "2024-01-15"]
+MODEL: dict[str, Any] = {"name": "all", "backbone": "stgnn", "strategy": "online"}
 
 
 def test_a_good_stream_is_usable(workspace: Any, invoke: Invoke) -> None:
@@ -53,6 +54,11 @@ def test_ids_with_markup_are_shown_as_text(workspace: Any, invoke: Invoke) -> No
     ("changes", "expected"),
     [
         ({"window": 120}, "period 2024-01-01: its train part has 100 steps, but one window needs 123"),
+        (
+            {"models": [MODEL, MODEL | {"name": "few", "training": {"share": 0.04}}]},
+            "period 2024-01-01: its train part has 6 steps, but one window needs 9 (window + horizon); choose longer "
+            "periods, a shorter window or another split (or training.share, for the train part)",
+        ),
         ({"graph": {"recipe": "edges"}}, "the given edges have no weight"),
     ],
 )

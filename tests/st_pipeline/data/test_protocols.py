@@ -147,6 +147,24 @@ def test_windows_stay_inside_their_part(arrays, protocol: Protocol) -> None:
         assert used.max() == steps.stop - 1 - protocol.drop_last_window
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS.keys())
+def test_a_share_shortens_what_is_learned_from_and_nothing_else(arrays, protocol: Protocol) -> None:
+    whole, few = arrays(series(), protocol), arrays(series(), protocol, share=0.4)
+    steps = int(0.4 * LENGTH)
+    assert few.cuts == (range(steps), *whole.cuts[1:])
+    scaler = few.fit_scaler(ScalingConfig(per="sensor"))
+    torch.testing.assert_close(scaler.mean[:, 0], few.values[:steps, :, 0].mean(0))
+    torch.testing.assert_close(scaler.scale[:, 0], few.values[:steps, :, 0].std(0, correction=0))
+    train = few.part("train", scaler)
+    assert len(train.truth) == len(train.windows.values) == steps
+    used = train.starts[:, None] + torch.arange(WINDOW + HORIZON)
+    assert used.min() == 0
+    assert used.max() == steps - 1 - protocol.drop_last_window
+    for name in ("validation", "test"):
+        assert torch.equal(few.part(name, scaler).windows.values, whole.part(name, scaler).windows.values)
+        assert torch.equal(few.part(name, scaler).starts, whole.part(name, scaler).starts)
+
+
 def test_a_sensor_without_statistics_needs_less_than_two_days_of_training(arrays) -> None:
     tensor = series()
     tensor.flags[: 90 - 47, 0] = MISSING

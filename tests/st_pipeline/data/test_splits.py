@@ -30,6 +30,19 @@ def test_sixty_twenty_twenty_is_cut_as_the_public_code_cuts_it(length: int, size
     assert split(length, SplitConfig()).test.start == int(length * 0.8)
 
 
+@given(length=st.integers(0, 10_000), used=st.integers(1, 60))
+def test_a_share_for_training_shortens_the_training_part_alone(length: int, used: int) -> None:
+    whole, few = split(length, SplitConfig()), split(length, SplitConfig(), used=used / 100)
+    assert few.train == range(int(length * (used / 100)))
+    assert len(few.train) <= len(whole.train)
+    assert few[1:] == whole[1:]
+
+
+@pytest.mark.parametrize(("length", "steps"), [(8928, 1785), (8640, 1728), (8577, 1715), (4, 0)])
+def test_a_fifth_is_cut_as_the_public_few_shot_code_cuts_it(length: int, steps: int) -> None:
+    assert split(length, SplitConfig(), used=0.2).train == range(steps)
+
+
 @given(start=st.integers(0, 50), size=st.integers(0, 60), span=st.integers(1, 30), drop=st.booleans())
 def test_windows_lie_inside_their_part(start: int, size: int, span: int, drop: bool) -> None:
     part = range(start, start + size)

@@ -17,6 +17,13 @@ from st_pipeline.training.checkpoint import Checkpoint, same_weights
 from st_pipeline.training.learner import Learner
 
 EVERY = strategies.names()
+SECTIONS = {"lora": {"lora": {"rank": 2}}}  # that a strategy's model needs beside prompts
+
+
+@pytest.fixture
+def make_learner(make_learner) -> Callable[..., Learner]:
+    """The usual model, with the sections that its strategy needs."""
+    return lambda strategy, **model: make_learner(strategy, **{**SECTIONS.get(strategy, {}), **model})
 
 
 @pytest.fixture
@@ -145,4 +152,4 @@ def test_only_retraining_gives_the_same_weights_whatever_was_learned_before(
 
 
 def test_every_file_of_the_package_is_an_entry() -> None:
-    assert {"eac", "online", "pretrain", "retrain"} <= set(STRATEGIES.names())
+    assert {"eac", "lora", "online", "pretrain", "retrain"} <= set(STRATEGIES.names())

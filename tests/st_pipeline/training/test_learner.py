@@ -13,6 +13,7 @@ import torch
 from st_pipeline.data.period_data import PeriodData
 from st_pipeline.data.quality import MISSING, OBSERVED
 from st_pipeline.errors import InputError
+from st_pipeline.strategies.base import Selection, Strategy
 from st_pipeline.training.checkpoint import CHECKPOINTS, Checkpoint, same_weights
 from st_pipeline.training.compute import Compute
 from st_pipeline.training.forecasts import validation_error
@@ -29,6 +30,12 @@ MODELS: dict[str, dict[str, Any]] = {
     "bare": {"strategy": "online", "prompt_pool": None},
     "sqrt": {"strategy": "online", "scaling": {"transform": "sqrt", "per": "network"}},
     "paper": {"strategy": "eac", "protocol": "paper"},
+    "lora": {"strategy": "lora", "lora": {"rank": 2}},
+    "few_shot": {"strategy": "eac", "training": {"epochs": 2, "batch": 64, "share": 0.2}},
+}
+FEW: dict[str, dict[str, Any]] = {  # models that learn from a fifth of a period
+    name: {**MODELS[name], "training": {"epochs": 2, "batch": 64, "share": 0.2}}
+    for name in ("eac", "calendar", "paper")
 }
 
 
@@ -99,6 +106,34 @@ def test_the_test_part_does_not_enter(make_learner, history, live) -> None:
         for name, part in one.items():
             assert same_weights(part, other[name])
             assert part.facts["data"] != other[name].facts["data"]
+
+
+@pytest.mark.parametrize("options", FEW.values(), ids=FEW.keys())
+def test_nothing_behind_its_share_is_read_in_training(make_learner, history, live, options) -> None:
+    learner = make_learner(**options)
+    length = len(history[0].tensor.times)
+    behind, before = slice(int(0.2 * length), int(0.6 * length) - 7 * 24), slice(int(0.2 * length) - 1, None)
+    one, other, more = (
+        live(learner, [data, history[1]])
+        for data in (history[0], changed(history[0], behind), changed(history[0], before))
+    )
+    for mine, same, different in zip(one, other, more, strict=True):
+        assert all(same_weights(part, same[name]) for name, part in mine.items())
+        for kind in ("train_loss", "validation_error"):
+            assert mine["backbone"].facts[kind] == same["backbone"].facts[kind]
+        assert not same_weights(mine["backbone"], different["backbone"])
+
+
+def test_a_strategy_sees_no_more_of_a_period_than_the_share(make_learner, history, compute, monkeypatch) -> None:
+    seen = []
+    monkeypatch.setattr(Strategy, "select", lambda self, period, nodes: seen.append(period) or Selection())
+    learner = make_learner("online", training={"epochs": 1, "share": 0.2})
+    first = learner.learn(history[0], None, compute=compute)
+    learner.learn(history[1], first, earlier=history[0], compute=compute)
+    networks = [seen[0].network, seen[1].network, seen[1].previous]
+    steps = [len(data.tensor.times) // 5 for data in (*history[:2], history[0])]
+    assert [len(network.train.truth) for network in networks] == steps
+    assert [len(network.train.starts) for network in networks] == [length - 6 - 4 + 1 for length in steps]
 
 
 def test_validation_data_only_choose_the_epoch(make_learner, history, live) -> None:
