@@ -20,6 +20,7 @@ from st_pipeline.streams import Stream
 from st_pipeline.versions import VERSIONS
 
 SHOWN_ROWS = 30
+ON_REQUEST = "on_request"  # names the group of what neither schedule nor `run` makes unless it is asked for
 DIGITS = 5  # significant ones of a number in the UI
 AHEAD = timedelta(days=400)  # an open-ended N-day calendar is laid out this far; reloading the code moves it on
 LAG = timedelta(minutes=1)  # after which a new period of an open-ended N-day calendar appears
@@ -106,10 +107,15 @@ class StreamAssets:
         reach = known if self.stream.config.periods.end else known + SPARE_PERIODS
         return dg.TimeWindowPartitionMapping(start_offset=-reach, end_offset=0)
 
-    def common(self, asset: str, section: Any) -> dict[str, Any]:
+    def group(self, model: str | None = None) -> str:
+        """The stream; of a model that is trained on request only, and of what is made of those, a group beside it."""
+        own = {"naive", *(known.name for known in self.stream.config.models)}
+        return self.name if model is None or model in own else f"{self.name}_{ON_REQUEST}"
+
+    def common(self, asset: str, section: Any, *, model: str | None = None) -> dict[str, Any]:
         """Group, owner and code version; `section` is the configuration that the asset's output depends on."""
         version = f"{VERSIONS[asset]}-{digest_of(section)[:12]}"
-        return {"group_name": self.name, "owners": [self.stream.config.owner], "code_version": version}
+        return {"group_name": self.group(model), "owners": [self.stream.config.owner], "code_version": version}
 
     def config(self, *fields: str) -> dict[str, Any]:
         """Named parts of the stream file, as JSON."""

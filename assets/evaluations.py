@@ -11,15 +11,18 @@ from assets.pictures import picture
 from resources.compute import ComputeResource
 from resources.failures import user_errors
 from resources.lake import HISTORY
-from st_pipeline.config import ModelConfig
+from st_pipeline.model_config import ModelConfig
 from st_pipeline.storage import FRAME, JSON, digest_of
 
 SECTIONS = ("window", "horizon", "split", "target", "inputs", "step", "timezone")
 
 
 def evaluation_asset(of: StreamAssets, model: ModelConfig) -> dg.AssetsDefinition:
-    """`<model>/evaluation` (tidy scores) and `<model>/diagnostics` (errors per sensor, examples, cost)."""
-    parts = {part: dg.AssetIn(of.key(model.name, part)) for part in model.parts}
+    """`<model>/evaluation` (tidy scores), `<model>/losses` (each window), `<model>/diagnostics` (sensors, cost)."""
+    parts = {
+        part: dg.AssetIn(of.key(model.name, part), partition_mapping=of.before(and_current=True), metadata=HISTORY)
+        for part in model.parts
+    }
     history = {name: dg.AssetIn(of.key(name), partition_mapping=of.through, metadata=HISTORY) for name in NETWORK}
 
     @dg.multi_asset(
@@ -37,15 +40,27 @@ def evaluation_asset(of: StreamAssets, model: ModelConfig) -> dg.AssetsDefinitio
         network = {name: inputs[name] for name in NETWORK}
         with user_errors():
             data = {key: period_data(of.stream.config, key, network) for key in network["tensor"]}
-            trained = {part: inputs[part] for part in model.parts}
-            result = evaluate_model(of.stream.config, model, trained, data, compute=compute.limits())
+            newest, *earlier = (
+                {part: inputs[part][key] for part in model.parts} for key in _newest_first(inputs, model)
+            )
+            before = earlier[0] if earlier else None
+            result = evaluate_model(of.stream.config, model, newest, data, before=before, compute=compute.limits())
         yield from _outputs(of, context.partition_key, result)
 
     return evaluate
 
 
+def _newest_first(inputs: Mapping[str, Any], model: ModelConfig) -> list[str]:
+    """Periods of the model's parts: the current one, and the one before where there is one."""
+    return sorted(inputs[model.parts[0]], reverse=True)
+
+
+def _parts(inputs: Mapping[str, Any], model: ModelConfig, period: str) -> dict[str, Any]:
+    return {part: inputs[part][period] for part in model.parts}
+
+
 def naive_asset(of: StreamAssets) -> dg.AssetsDefinition:
-    """`naive/evaluation` and `naive/diagnostics`: last value, a day ago, a week ago, average of the week's hour."""
+    """`naive/evaluation`, `naive/losses`, `naive/diagnostics`: last value, a day or week ago, usual hour of the week."""
 
     @dg.multi_asset(
         name=of.op("naive", "evaluation"),
@@ -68,9 +83,13 @@ def naive_asset(of: StreamAssets) -> dg.AssetsDefinition:
 
 
 def _outs(of: StreamAssets, model: str, text: str) -> Mapping[str, dg.AssetOut]:
-    common = of.common("evaluation", of.config(*SECTIONS))
-    texts = {"evaluation": text, "diagnostics": f"Errors per sensor, example forecasts and cost of {model}."}
-    managers = {"evaluation": "frames", "diagnostics": "documents"}
+    common = of.common("evaluation", of.config(*SECTIONS), model=model)
+    texts = {
+        "evaluation": text,
+        "losses": f"Losses of {model} in every test window and step, for tests of significance.",
+        "diagnostics": f"Errors per sensor, example forecasts and cost of {model}.",
+    }
+    managers = {"evaluation": "frames", "losses": "frames", "diagnostics": "documents"}
     return {
         name: dg.AssetOut(
             key=of.key(model, name), io_manager_key=managers[name], description=texts[name], kinds={"polars"}, **common
@@ -94,6 +113,7 @@ def _outputs(of: StreamAssets, period: str, result: Any) -> Iterator[dg.Output[A
         {**frame_metadata(result.scores), **headline, **pictures},
         name="evaluation",
     )
+    yield encoded(result.losses, FRAME, frame_metadata(result.losses), name="losses")
     cost = {name: value for name, value in result.diagnostics.get("cost", {}).items() if isinstance(value, int | float)}
     content = {name: value for name, value in result.diagnostics.items() if name != "cost"}
     yield encoded(result.diagnostics, JSON, cost, name="diagnostics", version=digest_of(content))

@@ -11,7 +11,7 @@ from assets.pictures import picture
 from resources.compute import ComputeResource
 from resources.failures import user_errors
 from resources.lake import HISTORY, PREVIOUS
-from st_pipeline.config import ModelConfig
+from st_pipeline.model_config import ModelConfig
 from st_pipeline.storage import digest_of
 from st_pipeline.versions import VERSIONS
 
@@ -20,7 +20,7 @@ NETWORK = ("tensor", "adjacency", "node_set")
 TEXTS = {
     "backbone": "Weights of the spatio-temporal network after the period, with scaler, history and cost.",
     "lora": "Low-rank adapters of the backbone, one of each period after the first; older ones are frozen.",
-    "prompt_pool": "Low-rank node prompts P = A B after the period; rows of sensors that left are kept aside.",
+    "prompt_pool": "Node prompts P = A B, or a full table, after the period; rows of sensors that left are kept aside.",
 }
 
 
@@ -32,7 +32,7 @@ def model_asset(of: StreamAssets, model: ModelConfig) -> dg.AssetsDefinition:
             key=of.key(model.name, part),
             io_manager_key="checkpoints",
             description=f"{TEXTS[part]} Strategy {model.strategy.name}, protocol {model.protocol}.",
-            group_name=of.name,
+            group_name=of.group(model.name),
             owners=[of.stream.config.owner],
             code_version=version,
             kinds={"pytorch", "safetensors"},

@@ -26,7 +26,7 @@ def assets_or_fault(stream: Stream) -> list[dg.AssetsDefinition] | StreamFault:
 def stream_assets(stream: Stream) -> list[dg.AssetsDefinition]:
     """Every asset of one stream."""
     of = StreamAssets(stream)
-    models = stream.config.models
+    models = stream.config.every_model
     return [
         *raw_assets(of),
         *network_assets(of),

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from benchmarks.data import STEPS_PER_DAY, flows, network
 from benchmarks.plain import STEPS, PlainEAC
-from st_pipeline.config import ScalingConfig, TrainingConfig
 from st_pipeline.data.protocols import PAPER, Part, PeriodArrays
 from st_pipeline.data.splits import Split
+from st_pipeline.model_config import ScalingConfig, TrainingConfig
 from st_pipeline.models.backbones import backbones
 from st_pipeline.models.prompt_pool import PromptPool
 from st_pipeline.training.settings import Settings

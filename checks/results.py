@@ -6,8 +6,8 @@ import dagster as dg
 import polars as pl
 
 from assets.common import StreamAssets
-from st_pipeline.config import ModelConfig
 from st_pipeline.evaluation.rows import PUBLISHED
+from st_pipeline.model_config import ModelConfig
 from st_pipeline.streams import Stream
 
 ISOLATED = 0.25  # share of nodes without an edge above which the graph is worth a look

@@ -4,107 +4,25 @@ from __future__ import annotations
 
 import re
 from datetime import date, timedelta
-from typing import Annotated, Any, Literal, Self
+from functools import cached_property
+from typing import Any, Literal, Self
 from zoneinfo import available_timezones
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, field_validator, model_validator
 
 from st_pipeline.errors import InputError, closest
+from st_pipeline.fields import Duration, Name, Number, OpenPart, Part, Switch, Whole, check_variable, fault
+from st_pipeline.model_config import CompareConfig, ModelConfig, StudyConfig
 from st_pipeline.periods import Cadence, Calendar
-from st_pipeline.registry import BACKBONES, GRAPHS, READERS, STRATEGIES, Registry
+from st_pipeline.registry import GRAPHS, READERS
 
-NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
-VARIABLE = re.compile(r"[^\W\d]\w{0,62}")
-UNITS = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
 READING_COLUMNS = ("sensor_id", "timestamp", "received")
 SENSOR_COLUMNS = ("sensor_id", "latitude", "longitude", "x", "y", "installed", "retired", "valid_from", "name")
 EDGE_COLUMNS = ("source", "target", "distance", "weight")
 RESERVED = {*READING_COLUMNS, *SENSOR_COLUMNS, *EDGE_COLUMNS}
-MADE = {"after", "before", "copy", "file", "first", "level", "near", "row", "second", "skipped", "step", "turn"}
-NAIVE_MODELS = ("naive_last", "naive_daily", "naive_weekly", "historical_average")
-ASSETS = {"raw_files", "sensors", "edges", "raw_readings", "readings", "node_set", "tensor", "adjacency", "drift"}
-RESULTS = {"naive", "evaluation", "forecast", "leaderboard", "report"}
 MOST_PERIODS = 5_000
 YEARS = range(1900, 2200)
 NO_PLACES = {"Factory", "localtime"}  # names of the time zone database that say nothing
-
-
-def parse_duration(value: Any) -> timedelta:
-    """`5min`, `1h`, `7d` or `30s` as a timedelta."""
-    if isinstance(value, timedelta):
-        return value
-    match = re.fullmatch(r"([0-9]{1,9})\s*(s|min|m|h|d)", value.strip()) if isinstance(value, str) else None
-    if not match or int(match[1]) == 0:
-        raise ValueError("expected a duration such as '5min', '1h' or '7d'")
-    return timedelta(seconds=int(match[1]) * UNITS[match[2]])
-
-
-def parse_rank(value: Any) -> Any:
-    """The rank of node prompts as it is given."""
-    if value == "full" or (type(value) is int and value >= 1):
-        return value
-    raise ValueError("expected a whole number of at least 1, or full")
-
-
-def check_name(value: str) -> str:
-    if not NAME.fullmatch(value):
-        raise ValueError("expected lower-case letters, digits and underscores, starting with a letter, at most 63")
-    return value
-
-
-def as_spec(value: Any) -> Any:
-    """`stgnn` as `{name: stgnn}`."""
-    return {"name": value} if isinstance(value, str) else value
-
-
-def check_variable(value: str) -> str:
-    if not VARIABLE.fullmatch(value):
-        raise ValueError(f"{value[:40]!r} cannot be the name of a variable; expected letters, digits and underscores")
-    if value in MADE or value.endswith(("_flag", "_conflict", "_level")):
-        raise ValueError(f"{value!r} is a column that the pipeline makes itself; choose another name for the variable")
-    return value
-
-
-def fault(message: str, field: str | None) -> PydanticCustomError:
-    """A validation error about one key of the section that is being checked."""
-    return PydanticCustomError("fault", "{message}", {"message": message, "field": field})
-
-
-Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
-Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-Whole = Annotated[int, Field(strict=True)]
-Seed = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
-Rank = Annotated[int | Literal["full"], BeforeValidator(parse_rank)]
-Switch = Annotated[bool, Field(strict=True)]
-Name = Annotated[
-    str, Field(strict=True), BeforeValidator(lambda value: check_name(value) if isinstance(value, str) else value)
-]
-
-
-class Part(BaseModel):
-    """Base of every section: unknown keys are errors, values cannot be changed."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class OpenPart(BaseModel):
-    """A section whose further keys are the options of a registered entry, checked against that entry."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    def spec(self) -> dict[str, Any]:
-        """The entry's name and options, as `Registry.build` takes them."""
-        raise NotImplementedError
-
-    def _check(self, registry: Registry[Any]) -> Self:
-        if "name" in (self.model_extra or {}):
-            raise fault("there is no such key", "name")
-        try:
-            registry.validate(self.spec())
-        except InputError as error:
-            raise fault(str(error), error.field) from None
-        return self
 
 
 class SourceConfig(OpenPart):
@@ -149,32 +67,6 @@ class GraphConfig(OpenPart):
     @model_validator(mode="after")
     def _options(self) -> Self:
         return self._check(GRAPHS)
-
-
-class BackboneConfig(OpenPart):
-    """A backbone by name; further keys are its options."""
-
-    name: str
-
-    def spec(self) -> dict[str, Any]:
-        return {"name": self.name, **(self.model_extra or {})}
-
-    @model_validator(mode="after")
-    def _options(self) -> Self:
-        return self._check(BACKBONES)
-
-
-class StrategyConfig(OpenPart):
-    """A strategy by name; further keys are its options."""
-
-    name: str
-
-    def spec(self) -> dict[str, Any]:
-        return {"name": self.name, **(self.model_extra or {})}
-
-    @model_validator(mode="after")
-    def _options(self) -> Self:
-        return self._check(STRATEGIES)
 
 
 class PeriodsConfig(Part):
@@ -276,83 +168,6 @@ class SplitConfig(Part):
         return self
 
 
-class PromptPoolConfig(Part):
-    """Node prompts P = A B of rank k, or with `full` a table P of its own, without factors."""
-
-    rank: Rank = 6
-
-    @property
-    def factors(self) -> int | None:
-        """k; None for a full table."""
-        return None if self.rank == "full" else self.rank
-
-
-class LoraConfig(Part):
-    """Low-rank adapters of rank r, one for each period after the first."""
-
-    rank: Whole = Field(6, ge=1)
-    place: Literal["weights", "hidden"] = Field("weights", description="every linear layer, or the hidden features")
-
-
-class ScalingConfig(Part):
-    """Standardisation of the target in protocol `sound`; statistics come from the training split alone."""
-
-    per: Literal["network", "sensor"] = "sensor"
-    transform: Literal["none", "sqrt", "log"] = "none"
-
-
-class TrainingConfig(Part):
-    """Overrides of the protocol's training settings; a setting left out keeps the protocol's value."""
-
-    epochs: Whole | None = Field(None, ge=1)
-    batch: Whole | None = Field(None, ge=1)
-    learning_rate: Number | None = Field(None, gt=0)
-    weight_decay: Number | None = Field(None, ge=0)
-    patience: Whole | None = Field(None, ge=0)
-    loss: Literal["mae", "mse"] | None = None
-    stride: Whole | None = Field(None, ge=1, description="train on every n-th window")
-    decay: Literal["none", "cosine"] | None = None
-    share: Number | None = Field(None, gt=0, lt=1, description="train on this share of a period, its first steps")
-
-
-class ModelConfig(Part):
-    """Backbone + wrappers + strategy + training settings."""
-
-    name: Name
-    backbone: Annotated[BackboneConfig, BeforeValidator(as_spec)]
-    lora: LoraConfig | None = None
-    prompt_pool: PromptPoolConfig | None = None
-    strategy: Annotated[StrategyConfig, BeforeValidator(as_spec)]
-    protocol: Literal["sound", "paper"] = "sound"
-    seasonal: tuple[Duration, ...] = Field((), description="lags whose values enter the window, e.g. [7d, 14d]")
-    scaling: ScalingConfig = ScalingConfig()
-    training: TrainingConfig = TrainingConfig()
-    seed: Seed = 1
-    seeds: tuple[Seed, ...] = Field((), max_length=100, description="trained once with each, instead of with `seed`")
-
-    @property
-    def runs(self) -> tuple[int, ...]:
-        """The seeds that the model is trained with."""
-        return self.seeds or (self.seed,)
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """Parts that the model really has, the backbone first."""
-        return ("backbone", *(name for name in ("lora", "prompt_pool") if getattr(self, name)))
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.name in {*NAIVE_MODELS, *ASSETS, *RESULTS}:
-            raise ValueError(f"a model cannot be called {self.name!r}: the pipeline uses that name itself")
-        if self.protocol == "paper" and (self.seasonal or self.scaling != ScalingConfig()):
-            raise ValueError("protocol 'paper' has its own scaling and no seasonal inputs; leave both out")
-        if self.seeds and "seed" in self.model_fields_set:
-            raise ValueError("both 'seed' and 'seeds' are given; give one of them")
-        if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds are {list(self.seeds)}; expected each once")
-        return self
-
-
 class StreamConfig(Part):
     """One sensor network: its source, its calendar, its graph and its models."""
 
@@ -374,6 +189,8 @@ class StreamConfig(Part):
     split: SplitConfig = SplitConfig()
     models: tuple[ModelConfig, ...] = ()
     champion: str = Field("", description="the model the report shows; the first one if left out")
+    compare: CompareConfig | None = None
+    studies: tuple[StudyConfig, ...] = ()
 
     @property
     def calendar(self) -> Calendar:
@@ -411,15 +228,39 @@ class StreamConfig(Part):
         Raises:
             InputError: the stream has none.
         """
-        for model in self.models:
+        for model in self.every_model:
             if model.name == name:
                 return model
-        raise InputError(f"stream {self.name!r} has no model {name!r}; {closest(name, [m.name for m in self.models])}")
+        known = [model.name for model in self.every_model]
+        raise InputError(f"stream {self.name!r} has no model {name!r}; {closest(name, known)}")
+
+    @cached_property
+    def compared(self) -> tuple[ModelConfig, ...]:
+        """Methods trained for a comparison only; one that the stream has under `models` is that one."""
+        own = {model.name for model in self.models}
+        return tuple(model for model in (self.compare.models() if self.compare else ()) if model.name not in own)
+
+    @cached_property
+    def studied(self) -> dict[str, dict[Any, ModelConfig]]:
+        """Study -> value -> the model with that value."""
+        return {study.name: study.variants(self._base(study)) for study in self.studies}
+
+    @cached_property
+    def every_model(self) -> tuple[ModelConfig, ...]:
+        """The stream's models, and those that are trained on request."""
+        return (*self.models, *self.compared, *(m for variants in self.studied.values() for m in variants.values()))
+
+    def _base(self, study: StudyConfig) -> ModelConfig:
+        for model in (*self.models, *self.compared):
+            if model.name == study.of:
+                return model
+        known = [model.name for model in (*self.models, *self.compared)]
+        raise fault(f"study {study.name!r}: there is no model {study.of!r}; {closest(study.of, known)}", "studies")
 
     def model_section(self, model: ModelConfig) -> list[Any]:
         """Everything in the stream file that the trained parts of a model depend on."""
         fields = {"name", "step", "timezone", "window", "horizon", "split", "target", "inputs"}
-        return [self.model_dump(mode="json", include=fields), model.model_dump(mode="json")]
+        return [self.model_dump(mode="json", include=fields), model.model_dump(mode="json", exclude_none=True)]
 
     @field_validator("timezone")
     @classmethod
@@ -453,16 +294,20 @@ class StreamConfig(Part):
                     raise fault(f"{name!r} names a fact of a sensor or an edge; call the variable otherwise", section)
                 if name not in names:
                     raise fault(f"{name!r} is no variable of source.columns; {closest(name, names)}", section)
-        models = [model.name for model in self.models]
+        studies = [study.name for study in self.studies]
+        if twice := {name for name in studies if studies.count(name) > 1}:
+            raise fault(f"two studies are called {min(twice)!r}; expected one of each name", "studies")
+        models = [model.name for model in self.every_model]
         if twice := {name for name in models if models.count(name) > 1}:
             raise fault(f"two models are called {min(twice)!r}; expected one of each name", "models")
-        if self.champion and self.champion not in models:
-            raise fault(f"{self.champion!r} is no model of the stream; {closest(self.champion, models)}", "champion")
+        own = [model.name for model in self.models]
+        if self.champion and self.champion not in own:
+            raise fault(f"{self.champion!r} is no model of the stream; {closest(self.champion, own)}", "champion")
         self._check_models()
         return self
 
     def _check_models(self) -> None:
-        for model in self.models:
+        for model in self.every_model:
             for lag in model.seasonal:
                 if lag % self.step or lag / self.step < self.horizon:
                     raise fault(

@@ -13,8 +13,9 @@ from pathlib import Path
 import polars as pl
 import yaml
 
-from st_pipeline.config import RESERVED, check_variable
+from st_pipeline.config import RESERVED
 from st_pipeline.errors import InputError, closest
+from st_pipeline.fields import check_variable
 from st_pipeline.periods import Cadence
 from st_pipeline.readers.npz import largest_array
 from st_pipeline.readers.parts.columns import TimeFormat, is_zoned, time

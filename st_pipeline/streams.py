@@ -14,8 +14,9 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from st_pipeline.config import NAME, StreamConfig
+from st_pipeline.config import StreamConfig
 from st_pipeline.errors import InputError, closest
+from st_pipeline.fields import NAME
 
 SHIPPED = Path(__file__).resolve().parents[1] / "streams"
 FILE = "stream.yaml"

@@ -283,10 +283,10 @@ def make_part(make_stream: Callable[..., StreamConfig]) -> Callable[..., Part]:
 
     A tenth of the readings is zero, `missing` of the cells is missing.
     """
-    from st_pipeline.config import ScalingConfig
     from st_pipeline.data.protocols import PROTOCOLS, PeriodArrays
     from st_pipeline.data.quality import MISSING, OBSERVED
     from st_pipeline.data.tensors import SeriesTensor
+    from st_pipeline.model_config import ScalingConfig
     from st_pipeline.types import NodeSet
 
     def make(

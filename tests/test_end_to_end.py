@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 import yaml
 
-from st_pipeline.config import NAIVE_MODELS
 from st_pipeline.definitions import build
+from st_pipeline.model_config import NAIVE_MODELS
 from st_pipeline.streams import SHIPPED, find_stream
 
 DATA = Path(os.environ.get("ST_PIPELINE_DATA") or SHIPPED.parents[1] / "shared" / "data")

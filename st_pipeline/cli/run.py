@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,33 +25,48 @@ EMBEDDED = "roadnet"
 @click.argument("stream")
 @click.option("--periods", metavar="A..B", help="Only these periods, or one; a model needs its previous period.")
 @click.option("--models", metavar="A,B", help="Only these models, without report and leaderboard.")
+@click.option("--compare", is_flag=True, help="Also the methods under `compare`, and the comparison with the champion.")
+@click.option("--studies", is_flag=True, help="Also the studies.")
 @click.option("--data", type=click.Path(), help="Folder of raw data, instead of ST_PIPELINE_DATA.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def run(stream: str, periods: str | None, models: str | None, data: str | None, as_json: bool) -> None:
+def run(
+    stream: str,
+    periods: str | None,
+    models: str | None,
+    compare: bool,
+    studies: bool,
+    data: str | None,
+    as_json: bool,
+) -> None:
     """Bring STREAM up to date: only what is missing or stale is computed, through Dagster, periods in order."""
     if data is not None:
         if not Path(data).is_dir():
             raise InputError(f"--data {data}: there is no such folder")
         os.environ["ST_PIPELINE_DATA"] = str(Path(data).resolve())
-    materialise(stream, periods=periods, models=models, as_json=as_json, show=not models)
+    asked = {"periods": periods, "models": models, "compare": compare, "studies": studies}
+    materialise(stream, asked, as_json=as_json, show=not models)
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def demo(as_json: bool) -> None:
     """Materialise the embedded, simulated road network: all periods, all models; print the leaderboard."""
-    materialise(EMBEDDED, periods=None, models=None, as_json=as_json, show=True)
+    materialise(EMBEDDED, {"periods": None, "models": None}, as_json=as_json, show=True)
 
 
-def materialise(name: str, *, periods: str | None, models: str | None, as_json: bool, show: bool) -> None:
-    """Run a stream with progress, print what came out, and exit with 1 if something failed."""
+def materialise(name: str, asked: Mapping[str, Any], *, as_json: bool, show: bool) -> None:
+    """Run a stream with progress, print what came out, and exit with 1 if something failed.
+
+    Args:
+        asked: arguments of `runner.scope`.
+    """
     from st_pipeline.cli.look import has_leaderboard, leaderboard_rows, report_path, show_leaderboard
     from st_pipeline.cli.runner import Runner, scope
     from st_pipeline.streams import find_stream
 
     begin = time.perf_counter()
     stream = find_stream(name)
-    wanted = scope(stream, periods, models)
+    wanted = scope(stream, **asked)
     _check_compute(f"stream {name!r}")
     with _Progress(name, quiet=as_json) as progress, listening(progress.told):
         from resources.instance import open_instance

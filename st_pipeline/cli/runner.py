@@ -46,13 +46,17 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Scope:
-    """What to materialise: period keys in order, and models (all if empty)."""
+    """What to materialise: period keys in order, models (the stream's own if empty), and what is made on request."""
 
     periods: tuple[str, ...]
     models: tuple[str, ...] = ()
+    compare: bool = False
+    studies: bool = False
 
 
-def scope(stream: Stream, periods: str | None, models: str | None) -> Scope:
+def scope(
+    stream: Stream, periods: str | None, models: str | None, *, compare: bool = False, studies: bool = False
+) -> Scope:
     """From `A..B` (or one key) and `a,b`.
 
     Raises:
@@ -77,7 +81,11 @@ def scope(stream: Stream, periods: str | None, models: str | None) -> Scope:
     for name in names:
         if name != "naive":
             stream.config.model(name)
-    return Scope(tuple(keys), names)
+    if compare and not stream.config.compare:
+        raise InputError(f"stream {stream.name!r} compares no methods; add `compare: {{methods: all}}` to its file")
+    if studies and not stream.config.studies:
+        raise InputError(f"stream {stream.name!r} has no studies; add some under `studies` to its file")
+    return Scope(tuple(keys), names, compare, studies)
 
 
 class Runner:
@@ -105,7 +113,8 @@ class Runner:
         """
         chosen = self._in_scope(wanted)
         stages = [[key for key in stage if key in chosen] for stage in self._stages()]
-        total = len(SOURCES) + len(wanted.periods) * sum(map(len, stages)) + (not wanted.models)
+        finals = self._finals(wanted)
+        total = len(SOURCES) + len(wanted.periods) * sum(map(len, stages)) + len(finals)
         done = 0
 
         def step(keys: list[dg.AssetKey], period: str | None, considered: int) -> None:
@@ -117,10 +126,16 @@ class Runner:
         for period in wanted.periods:
             for keys in stages:
                 step(self._stale(keys, period), period, len(keys))
-        if not wanted.models:
-            final = self._key(FINAL)
+        for final in finals:
             step([final] if self._is_behind(final) else self._stale([final], None), None, 1)
         return self.outcome
+
+    def _finals(self, wanted: Scope) -> list[dg.AssetKey]:
+        """What is made of all periods together."""
+        if wanted.models:
+            return []
+        studies = [self._key("study", study.name) for study in self.stream.config.studies if wanted.studies]
+        return [self._key(FINAL), *([self._key("comparison")] if wanted.compare else []), *studies]
 
     def _key(self, *parts: str) -> dg.AssetKey:
         return dg.AssetKey([self.stream.name, *parts])
@@ -133,9 +148,13 @@ class Runner:
         return landed, [key for key in periodic if key not in {*landed, *results}], results
 
     def _in_scope(self, wanted: Scope) -> set[dg.AssetKey]:
-        """All assets; or the data, the named models and the naive forecasts that they are compared with."""
+        """All assets that are not on request; or the data, the named models and the naive forecasts."""
         if not wanted.models:
-            return set(self.keys)
+            config = self.stream.config
+            studied = {model.name for variants in config.studied.values() for model in variants.values()}
+            left_out = set() if wanted.compare else {model.name for model in config.compared}
+            left_out |= set() if wanted.studies else studied
+            return {key for key in self.keys if key.path[1] not in left_out}
         models = {"naive", *wanted.models}
         return {key for key in self.keys if (len(key.path) == 2 and key.path[1] != "report") or key.path[1] in models}
 
@@ -181,7 +200,7 @@ class Runner:
     def _is_blocked(self, key: dg.AssetKey, period: str | None) -> bool:
         """Whether something this asset needs has failed or was blocked in this run."""
         stopped = {*self.outcome.failed, *self.outcome.blocked}
-        if not stopped or key == self._key(FINAL):
+        if not stopped or (not self.graph.get(key).is_partitioned and key.path[1] not in SOURCES):
             return False
         parents = self.graph.get(key).parent_keys
         return any(

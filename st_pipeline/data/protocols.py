@@ -13,13 +13,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from st_pipeline.config import ScalingConfig, StreamConfig
+from st_pipeline.config import StreamConfig
 from st_pipeline.data.clock import calendar_features
 from st_pipeline.data.scaling import Scaler
 from st_pipeline.data.splits import Split, require_windows, split, window_starts
 from st_pipeline.data.tensors import SeriesTensor
 from st_pipeline.data.windows import Windows, of_nodes
 from st_pipeline.errors import InputError
+from st_pipeline.model_config import ScalingConfig
 from st_pipeline.types import NodeSet
 
 PartName = Literal["train", "validation", "test"]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import polars as pl
 
+from st_pipeline.config import StreamConfig
 from st_pipeline.errors import InputError, closest
 from st_pipeline.evaluation.bootstrap import Array, Pairs, block_bootstrap, block_length
-from st_pipeline.evaluation.losses import incomparable, mean_over_seeds, require_comparable
+from st_pipeline.evaluation.losses import LOSSES, incomparable, mean_over_seeds, newest, require_comparable
 from st_pipeline.evaluation.rows import PUBLISHED
 from st_pipeline.evaluation.significance import diebold_mariano, holm
 
@@ -32,7 +33,8 @@ COMPARISON = {
 }
 BETTER, WORSE, LEVEL = "better", "worse", "level"
 NONZERO = ("absolute_nonzero", "cells_nonzero")
-HORIZONS = (3, 6, 12, PUBLISHED)
+STEPS = (3, 6, 12)
+HORIZONS = (*STEPS, PUBLISHED)
 
 
 def compare(
@@ -72,6 +74,36 @@ def compare(
             mark = LEVEL if not sure else BETTER if row["difference"] < 0 else WORSE
             rows.append({**row, "p_holm": float(p_value), "mark": mark})
     return pl.DataFrame(rows, schema=COMPARISON)
+
+
+def compare_with_champion(
+    config: StreamConfig, losses: Mapping[str, Mapping[str, pl.DataFrame]], *, seed: int = 0
+) -> pl.DataFrame:
+    """The champion's `compare` with every model that it may be compared with; models without losses are left out.
+
+    Args:
+        losses: model -> period -> the stored losses.
+
+    Raises:
+        InputError: there are no losses of the champion.
+    """
+    frames = [newest(frame) for by_period in losses.values() for frame in by_period.values()]
+    every = pl.concat(frames) if frames else pl.DataFrame(schema=LOSSES)
+    champion = config.shown_model
+    (group, *_) = [names for names in comparable_groups(every) if champion in names] or [()]
+    if not group:
+        raise InputError(
+            f"{config.name}/{champion}: there are no losses to compare with; "
+            f"materialise {config.name}/{champion}/losses first"
+        )
+    steps = sorted({min(step, config.horizon) for step in STEPS})
+    return compare(
+        every.filter(pl.col("model").is_in(group)),
+        reference=champion,
+        horizons=(*steps, PUBLISHED),
+        day_steps=config.steps_per_day,
+        seed=seed,
+    )
 
 
 def _comparable_steps(

@@ -12,14 +12,15 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from st_pipeline.config import ModelConfig, StreamConfig
+from st_pipeline.config import StreamConfig
 from st_pipeline.data.period_data import PeriodData
 from st_pipeline.data.protocols import SOUND, Part, PeriodArrays
 from st_pipeline.evaluation.metrics import Tally, error_sums
 from st_pipeline.evaluation.naive import NaiveForecasts
 from st_pipeline.evaluation.rows import PUBLISHED
 from st_pipeline.evaluation.scenarios import SCENARIOS, Scenario
-from st_pipeline.evaluation.scoring import _prepared
+from st_pipeline.evaluation.scoring import prepared
+from st_pipeline.model_config import ModelConfig
 from st_pipeline.models.base import Forecaster
 from st_pipeline.training.checkpoint import BySeed, Checkpoint
 from st_pipeline.training.compute import Compute
@@ -189,7 +190,7 @@ def _outcomes(
         team = stack.enter_context(workers(usage.device, plan.threads, splits=plan.divided))
         trained = learner.restore(parts)
         trained.scaler = trained.scaler.to(usage.device)
-        _, graph, forecaster = _prepared(learner, trained, data, usage.device)
+        _, graph, forecaster = prepared(learner, trained, data, usage.device)
         arrays = learner.arrays(data, usage.device)
         bounds = Bounds.of(arrays)
         for name, change in changes.items():

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
+import numpy as np
 import polars as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
+from st_pipeline.data.protocols import Part
 from st_pipeline.errors import InputError
+from st_pipeline.storage import digest
 
 LOSSES = {
     "stream": pl.String,
@@ -29,6 +37,47 @@ SUMS = ("absolute", "square", "absolute_nonzero")
 COUNTS = ("cells", "cells_nonzero")
 FACTS = ("stream", "protocol", "data", "split", "mask")  # the same in rows that may be compared
 PLACE = ["period", "issued_at", "horizon"]
+
+
+def loss_rows(sums: Tensor, part: Part, times: NDArray[np.int64], names: Mapping[str, Any], split: str) -> pl.DataFrame:
+    """Rows of all windows of a test part, with `trained_through` behind the columns of `LOSSES`.
+
+    Args:
+        sums: (5, windows, H), see `metrics.loss_sums`.
+        times: (L,) of the period's steps, UTC seconds.
+        names: stream, model, protocol, seed, trained_through, period.
+    """
+    absolute, square, cells, absolute_nonzero, cells_nonzero = sums.cpu().numpy()
+    windows, horizon = absolute.shape
+    last_inputs = part.offset + part.starts.cpu().numpy() + part.windows.window - 1
+    found = pl.DataFrame(
+        {
+            "issued_at": np.repeat(times[last_inputs], horizon),
+            "horizon": np.tile(np.arange(1, horizon + 1), windows),
+            "absolute": absolute.reshape(-1),
+            "square": square.reshape(-1),
+            "cells": cells.reshape(-1).astype(np.int64),
+            "absolute_nonzero": absolute_nonzero.reshape(-1),
+            "cells_nonzero": cells_nonzero.reshape(-1).astype(np.int64),
+        }
+    )
+    constant = {**names, **_facts(part), "split": split}
+    schema = pl.Schema({**LOSSES, "trained_through": pl.String})
+    named = found.with_columns(pl.lit(value).alias(name) for name, value in constant.items())
+    return named.select(list(schema)).cast(schema)
+
+
+def _facts(part: Part) -> dict[str, str]:
+    """Digests of the truth and of the scored cells that the windows of a part forecast."""
+    used = slice(int(part.starts[0]) + part.windows.window, int(part.starts[-1]) + part.windows.span)
+    scored = part.scored[used].cpu()
+    truth = torch.where(scored, part.truth[used].cpu(), 0.0)
+    return {"data": digest(truth.numpy().tobytes()), "mask": digest(scored.numpy().tobytes())}
+
+
+def newest(losses: pl.DataFrame) -> pl.DataFrame:
+    """Rows of every model right after learning the period that it is tested on: columns `LOSSES`."""
+    return losses.filter(pl.col("trained_through") == pl.col("period")).select(list(LOSSES))
 
 
 def mean_over_seeds(losses: pl.DataFrame) -> pl.DataFrame:

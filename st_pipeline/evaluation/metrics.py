@@ -125,17 +125,52 @@ def error_sums(forecast: Tensor, truth: Tensor, scored: Tensor) -> Tensor:
 
     Absolute, squared and relative errors, and the first two again over cells whose truth is not zero.
     """
-    forecast, truth, scored = (cells.movedim(-1, 0) for cells in (forecast, truth, scored))  # nodes first in memory
-    truth = torch.where(scored, truth, 0.0)
-    error = torch.where(scored, forecast - truth, 0.0)
-    nonzero = truth != 0
-    absolute, square = error.abs(), error.square()
-    relative = torch.where(nonzero, absolute / truth.abs(), 0.0)
-    sums = [cells.sum(1, dtype=torch.float64) for cells in (absolute, square, relative)]
-    masked = sums[:2]
-    if not torch.equal(nonzero, scored):
-        masked = [torch.where(nonzero, cells, 0.0).sum(1, dtype=torch.float64) for cells in (absolute, square)]
-    return torch.stack([*sums, *masked]).transpose(1, 2)
+    return _Errors.of(forecast, truth, scored).over_windows()
+
+
+def loss_sums(forecast: Tensor, truth: Tensor, scored: Tensor) -> tuple[Tensor, Tensor]:
+    """`error_sums`, and sums over the nodes of every window: (5, B, H) in double precision.
+
+    Absolute and squared errors, scored cells, and absolute errors and cells again where the truth is not zero.
+    """
+    errors = _Errors.of(forecast, truth, scored)
+    return errors.over_windows(), errors.over_nodes()
+
+
+@dataclass(frozen=True)
+class _Errors:
+    """Errors of some windows, (N, B, H) each: the order that windows have in memory."""
+
+    absolute: Tensor
+    square: Tensor
+    relative: Tensor
+    scored: Tensor
+    nonzero: Tensor
+    absolute_nonzero: Tensor
+    square_nonzero: Tensor
+
+    @classmethod
+    def of(cls, forecast: Tensor, truth: Tensor, scored: Tensor) -> _Errors:
+        forecast, truth, scored = (cells.movedim(-1, 0) for cells in (forecast, truth, scored))
+        truth = torch.where(scored, truth, 0.0)
+        error = torch.where(scored, forecast - truth, 0.0)
+        nonzero = truth != 0
+        absolute, square = error.abs(), error.square()
+        relative = torch.where(nonzero, absolute / truth.abs(), 0.0)
+        masked = absolute, square
+        if not torch.equal(nonzero, scored):
+            masked = torch.where(nonzero, absolute, 0.0), torch.where(nonzero, square, 0.0)
+        return cls(absolute, square, relative, scored, nonzero, *masked)
+
+    def over_windows(self) -> Tensor:
+        """(5, H, N)."""
+        kinds = (self.absolute, self.square, self.relative, self.absolute_nonzero, self.square_nonzero)
+        return torch.stack([cells.sum(1, dtype=torch.float64) for cells in kinds]).transpose(1, 2)
+
+    def over_nodes(self) -> Tensor:
+        """(5, B, H)."""
+        kinds = (self.absolute, self.square, self.scored, self.absolute_nonzero, self.nonzero)
+        return torch.stack([cells.sum(0, dtype=torch.float64) for cells in kinds])
 
 
 def _truth_sums(truth: Tensor, scored: Tensor, add: Callable[[Tensor], Tensor]) -> Tensor:

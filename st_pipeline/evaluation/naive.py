@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from st_pipeline.config import NAIVE_MODELS
 from st_pipeline.data.protocols import PeriodArrays
 from st_pipeline.data.splits import window_starts
+from st_pipeline.model_config import NAIVE_MODELS
 
 DAYS_PER_WEEK = 7
 CHUNK = 512  # windows at a time

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,10 @@ from st_pipeline.evaluation.rows import PUBLISHED, over_seeds
 
 @dataclass(frozen=True)
 class PeriodMatrix:
-    """R[i, j], errors (P, P), NaN above the diagonal: row i is the model after period i, column j the test period."""
+    """R[i, j], errors (P, P): row i is the model after period i, column j the test period; NaN where not scored.
+
+    Above the diagonal only what the model before a period makes of it is known, R[j - 1, j].
+    """
 
     periods: tuple[str, ...]
     errors: NDArray[np.float64]
@@ -49,6 +53,22 @@ class PeriodMatrix:
         (Lopez-Paz and Ranzato 2017, for errors: negative is improvement, positive is forgetting.)
         """
         return _mean((self._last - np.diag(self.errors))[:-1])
+
+    @property
+    def plasticity(self) -> float | None:
+        """Mean over later periods of what learning a period took off its error, R[j - 1, j] - R[j, j]."""
+        return _mean(np.diag(self.errors, 1) - np.diag(self.errors)[1:])
+
+    def forward_transfer(self, baseline: Mapping[str, float]) -> float | None:
+        """Mean over later periods of the error before learning the period minus a baseline's: negative is better.
+
+        (Lopez-Paz and Ranzato 2017, for errors.)
+
+        Args:
+            baseline: error by period of a forecast that learns nothing, such as the weekly naive one.
+        """
+        base = np.array([baseline.get(period, np.nan) for period in self.periods[1:]])
+        return _mean(np.diag(self.errors, 1) - base)
 
     @property
     def _last(self) -> NDArray[np.float64]:

@@ -14,15 +14,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from st_pipeline.config import NAIVE_MODELS, ModelConfig, StreamConfig
+from st_pipeline.config import StreamConfig
 from st_pipeline.data.period_data import PeriodData
 from st_pipeline.data.protocols import SOUND, Part, PeriodArrays
-from st_pipeline.evaluation.metrics import Tally, error_sums
+from st_pipeline.evaluation.losses import loss_rows
+from st_pipeline.evaluation.metrics import Tally, loss_sums
 from st_pipeline.evaluation.naive import NaiveForecasts
 from st_pipeline.evaluation.rows import SCHEMA
+from st_pipeline.model_config import NAIVE_MODELS, ModelConfig, ScalingConfig
 from st_pipeline.training.checkpoint import BySeed, Checkpoint, cost_of_seeds
 from st_pipeline.training.compute import Compute
-from st_pipeline.training.forecasts import forecasts, sum_over_forecasts
+from st_pipeline.training.forecasts import forecasts, map_forecasts
 from st_pipeline.training.learner import BACKBONE, Learner, Trained
 from st_pipeline.training.pieces import workers
 from st_pipeline.training.reproducibility import derive_seed, seeded
@@ -34,9 +36,10 @@ SHOWN = 0.5  # a sensor with less than this share of the best measured sensor's 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores in tidy rows, and diagnostics of the newest period as a JSON document."""
+    """Scores in tidy rows, losses of every test window, and diagnostics of the newest period as a JSON document."""
 
     scores: pl.DataFrame
+    losses: pl.DataFrame
     diagnostics: dict[str, Any]
 
 
@@ -46,6 +49,7 @@ def evaluate_model(
     parts: Mapping[str, BySeed],
     history: Mapping[str, PeriodData],
     *,
+    before: Mapping[str, BySeed] | None = None,
     compute: Compute,
 ) -> Evaluation:
     """Score a model, each of its seeds, on the test parts of every period it has lived through.
@@ -55,60 +59,87 @@ def evaluate_model(
     Args:
         parts: part -> seed -> checkpoint after the newest period.
         history: period key -> data, up to and including that period.
+        before: the parts after the period before; what they make of the newest is scored too (forward transfer).
     """
     found = [
         evaluate_seed(
-            Learner(stream, model, seed),
-            {part: checkpoints[seed] for part, checkpoints in parts.items()},
-            history,
-            compute=compute,
+            Learner(stream, model, seed), _of_seed(parts, seed), history, before=_of_seed(before, seed), compute=compute
         )
         for seed in model.runs
     ]
     backbone = parts[BACKBONE]
     cost = {**_counts(backbone[model.runs[0]]), **cost_of_seeds(backbone), "seeds": len(model.runs)}
-    return Evaluation(pl.concat([one.scores for one in found]), {**found[0].diagnostics, "cost": cost})
+    scores, losses = pl.concat([one.scores for one in found]), pl.concat([one.losses for one in found])
+    return Evaluation(scores, losses, {**found[0].diagnostics, "cost": cost})
+
+
+def _of_seed(parts: Mapping[str, BySeed] | None, seed: int) -> dict[str, Checkpoint]:
+    """A seed's parts; none if one of them is not there."""
+    known = parts or {}
+    return {part: by_seed[seed] for part, by_seed in known.items()} if all(seed in p for p in known.values()) else {}
 
 
 def evaluate_seed(
-    learner: Learner, parts: Mapping[str, Checkpoint], history: Mapping[str, PeriodData], *, compute: Compute
+    learner: Learner,
+    parts: Mapping[str, Checkpoint],
+    history: Mapping[str, PeriodData],
+    *,
+    before: Mapping[str, Checkpoint] | None = None,
+    compute: Compute,
 ) -> Evaluation:
-    """Score one trained model on the test parts of every period it has lived through."""
+    """Score one trained model on the test parts of every period it has lived through.
+
+    Args:
+        before: its parts after the period before, scored on the newest period alone.
+    """
     newest = parts[BACKBONE].facts["period"]
     current = history[newest]
-    frames = []
+    frames, losses = [], []
     purpose = f"{learner.stream.name}/{learner.model.name} evaluation"
     with ExitStack() as stack:
         usage, plan = stack.enter_context(learner.planned(current, compute, purpose))
         team = stack.enter_context(workers(usage.device, plan.threads, splits=plan.divided))
-        trained = learner.restore(parts)
-        trained.scaler = trained.scaler.to(usage.device)
         diagnostics: dict[str, Any] = {}
-        for key in sorted(history):
-            data = history[key]
-            part, graph, forecaster = _prepared(learner, trained, data, usage.device)
-            errors = sum_over_forecasts(forecaster, part, graph, error_sums, workers=team, most=plan.windows)
-            tally = Tally.of_part(part, errors)
-            frames.append(score_rows(tally, data.nodes, _names(learner, newest, key)))
-            if key == newest:
-                diagnostics = _diagnostics(
-                    tally, data, part, forecasts(forecaster, _latest(part, learner.stream), graph, most=plan.windows)
-                )
-    return Evaluation(pl.concat(frames), diagnostics)
+        for checkpoints, keys in ((parts, sorted(history)), (before or {}, [newest])):
+            if not checkpoints:
+                continue
+            trained = learner.restore(checkpoints)
+            trained.scaler = trained.scaler.to(usage.device)
+            through = checkpoints[BACKBONE].facts["period"]
+            for key in keys:
+                data, names = history[key], _names(learner, through, key)
+                part, graph, forecaster = prepared(learner, trained, data, usage.device)
+                found = list(map_forecasts(forecaster, part, graph, loss_sums, workers=team, most=plan.windows))
+                tally = Tally.of_part(part, torch.stack([sums for sums, _ in found]).sum(0))
+                frames.append(score_rows(tally, data.nodes, names))
+                windows = torch.cat([sums for _, sums in found], dim=1)
+                losses.append(loss_rows(windows, part, data.tensor.times, names, _split(learner.stream)))
+                if through == key == newest:
+                    latest = forecasts(forecaster, _latest(part, learner.stream), graph, most=plan.windows)
+                    diagnostics = _diagnostics(tally, data, part, latest)
+    return Evaluation(pl.concat(frames), pl.concat(losses), diagnostics)
 
 
 def evaluate_naive(stream: StreamConfig, data: PeriodData) -> Evaluation:
     """Score the naive forecasts on the test part of one period, protocol `sound`."""
     arrays = PeriodArrays.of(data.tensor, data.nodes, stream, protocol=SOUND)
+    part = arrays.part("test", arrays.fit_scaler(ScalingConfig()))
     naive = NaiveForecasts(arrays, stream.steps_per_day)
-    frames = []
+    frames, losses = [], []
     for name in NAIVE_MODELS:
         names = {"stream": stream.name, "model": name, "protocol": SOUND.name, "seed": 0}
-        tally = Tally.of(naive.batches(name))
-        frames.append(
-            score_rows(tally, data.nodes, {**names, "trained_through": data.period.key, "period": data.period.key})
-        )
-    return Evaluation(pl.concat(frames), {})
+        names |= {"trained_through": data.period.key, "period": data.period.key}
+        found = [loss_sums(*batch) for batch in naive.batches(name)]
+        tally = Tally.of_part(part, torch.stack([sums for sums, _ in found]).sum(0))
+        frames.append(score_rows(tally, data.nodes, names))
+        windows = torch.cat([sums for _, sums in found], dim=1)
+        losses.append(loss_rows(windows, part, data.tensor.times, names, _split(stream)))
+    return Evaluation(pl.concat(frames), pl.concat(losses), {})
+
+
+def _split(stream: StreamConfig) -> str:
+    shares = stream.split
+    return f"{shares.train:g}/{shares.validation:g}/{shares.test:g}"
 
 
 def score_rows(tally: Tally, nodes: NodeSet, names: Mapping[str, Any]) -> pl.DataFrame:
@@ -122,7 +153,7 @@ def score_rows(tally: Tally, nodes: NodeSet, names: Mapping[str, Any]) -> pl.Dat
     return pl.DataFrame(rows, schema=SCHEMA)
 
 
-def _prepared(learner: Learner, trained: Trained, data: PeriodData, device: torch.device) -> tuple[Part, Graph, Any]:
+def prepared(learner: Learner, trained: Trained, data: PeriodData, device: torch.device) -> tuple[Part, Graph, Any]:
     """The test part, the graph and the model for the node set of a period."""
     forecaster = copy.deepcopy(trained.forecaster)
     with seeded(derive_seed(learner.seed, learner.stream.name, learner.model.name, data.period.key)):

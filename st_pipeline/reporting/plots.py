@@ -14,11 +14,11 @@ from matplotlib.collections import LineCollection
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
 
-from st_pipeline.config import NAIVE_MODELS
 from st_pipeline.data.adjacency import Adjacency
 from st_pipeline.data.positions import Positions
 from st_pipeline.evaluation.period_matrix import PeriodMatrix
 from st_pipeline.evaluation.rows import PUBLISHED
+from st_pipeline.model_config import NAIVE_MODELS
 
 INK, GREY, EDGE, LIGHT = "#1b2733", "#7d8b99", "#b9c4ce", "#dfe4e9"
 PALETTE = ("#2563a8", "#d1495b", "#2a9d6f", "#e09f3e", "#7b5ea7", "#4f8a8b", "#a65628", "#5c6b7a")

@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from st_pipeline import __version__
-from st_pipeline.config import NAIVE_MODELS, StreamConfig
+from st_pipeline.config import StreamConfig
 from st_pipeline.data.adjacency import Adjacency, graph_statistics
 from st_pipeline.data.positions import positions_at
 from st_pipeline.data.quality import FLAGS
@@ -22,6 +22,7 @@ from st_pipeline.data.tensors import SeriesTensor
 from st_pipeline.evaluation.leaderboard import collect, costs, summary
 from st_pipeline.evaluation.period_matrix import PeriodMatrix
 from st_pipeline.evaluation.rows import over_seeds
+from st_pipeline.model_config import NAIVE_MODELS
 from st_pipeline.reporting.images import svg_text
 from st_pipeline.reporting.plots import cohort_plot, growth_plot, horizon_plot, matrix_plot, network_plot, trace_plot
 from st_pipeline.types import NodeSet, Period

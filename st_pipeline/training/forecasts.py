@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from st_pipeline.training.pieces import Workers, pieces_of
 from st_pipeline.training.settings import Settings
 from st_pipeline.types import Graph
 
+T = TypeVar("T")
 WAITING = 8  # pieces a worker may be ahead of what adds them up
 TOGETHER = 512  # windows that a model sees at a time where nothing asks for fewer
 
@@ -36,6 +38,31 @@ def forecasts(
         yield found
 
 
+def map_forecasts(
+    forecaster: Forecaster,
+    part: Part,
+    graph: Graph,
+    each: Callable[[Tensor, Tensor, Tensor], T],
+    *,
+    workers: Workers,
+    most: int | None = None,
+) -> Iterator[T]:
+    """`each` of forecast, truth and scored cells, as `forecasts` gives them, of all windows in order, piece by piece.
+
+    Args:
+        most: windows that memory allows at a time.
+    """
+
+    def work(starts: Tensor) -> T:
+        with torch.no_grad():
+            return each(*_forecast(forecaster, part, graph, starts))
+
+    pieces = _pieces(forecaster, part, None, most)
+    with evaluating(forecaster):
+        for first in range(0, len(pieces), WAITING * workers.count):
+            yield from workers.map(work, pieces[first : first + WAITING * workers.count])
+
+
 def sum_over_forecasts(
     forecaster: Forecaster,
     part: Part,
@@ -45,22 +72,10 @@ def sum_over_forecasts(
     workers: Workers,
     most: int | None = None,
 ) -> Tensor:
-    """Sum of `each` of forecast, truth and scored cells, as `forecasts` gives them, over all windows of a part.
-
-    Args:
-        most: windows that memory allows at a time.
-    """
-
-    def work(starts: Tensor) -> Tensor:
-        with torch.no_grad():
-            return each(*_forecast(forecaster, part, graph, starts))
-
-    pieces = _pieces(forecaster, part, None, most)
+    """Sum of `map_forecasts` over all windows of a part."""
     total: Tensor | None = None
-    with evaluating(forecaster):
-        for first in range(0, len(pieces), WAITING * workers.count):
-            for found in workers.map(work, pieces[first : first + WAITING * workers.count]):
-                total = found if total is None else total + found
+    for found in map_forecasts(forecaster, part, graph, each, workers=workers, most=most):
+        total = found if total is None else total + found
     assert total is not None, "a part has at least one window"
     return total
 

@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 
-from st_pipeline.config import ModelConfig, StreamConfig
+from st_pipeline.config import StreamConfig
 from st_pipeline.data.period_data import PeriodData
 from st_pipeline.data.protocols import PROTOCOLS, Part, PeriodArrays
 from st_pipeline.data.scaling import Scaler
 from st_pipeline.errors import InputError
 from st_pipeline.layers.node_table import node_tables
+from st_pipeline.model_config import ModelConfig
 from st_pipeline.models.backbones import backbones
 from st_pipeline.models.base import Forecaster, count_parameters
 from st_pipeline.models.lora import LoRA
@@ -127,8 +128,12 @@ class Learner:
 
     @property
     def settings(self) -> Settings:
-        """How the model is trained."""
-        return Settings.of(PROTOCOLS[self.model.protocol], self.model.training)
+        """How the model is trained in the first period; what may differ later does not change arrays or memory."""
+        return self.settings_of(0)
+
+    def settings_of(self, index: int) -> Settings:
+        """How the model is trained in the period with this index."""
+        return Settings.of(PROTOCOLS[self.model.protocol], self.model.training, index=index)
 
     def need(self, data: PeriodData) -> Need:
         """Memory a training needs."""
@@ -258,7 +263,7 @@ class Learner:
             graph=arrival.network.graph,
             strategy=trained.strategy,
             selection=selection,
-            settings=self.settings,
+            settings=self.settings_of(arrival.index),
             generator=generator,
             progress=progress,
             plan=plan,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from st_pipeline.config import TrainingConfig
 from st_pipeline.data.protocols import Protocol
+from st_pipeline.model_config import TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,9 @@ class Settings:
     share: float | None = None
 
     @classmethod
-    def of(cls, protocol: Protocol, training: TrainingConfig) -> Settings:
-        given: dict[str, Any] = {**vars(protocol), "stride": 1, "share": None, **training.model_dump(exclude_none=True)}
+    def of(cls, protocol: Protocol, training: TrainingConfig, *, index: int = 0) -> Settings:
+        """In the period with this index: those after the first may have settings of their own."""
+        own = training.model_dump(exclude_none=True)
+        later = own.pop("later", {}) if index else {}
+        given: dict[str, Any] = {**vars(protocol), "stride": 1, "share": None, **own, **later}
         return cls(**{name: given[name] for name in cls.__dataclass_fields__})

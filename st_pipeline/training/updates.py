@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from st_pipeline.config import ModelConfig, StreamConfig
+from st_pipeline.config import StreamConfig
 from st_pipeline.data.adjacency import Adjacency
 from st_pipeline.data.period_data import PeriodData
 from st_pipeline.data.tensors import SeriesTensor
+from st_pipeline.model_config import ModelConfig
 from st_pipeline.progress import tell
 from st_pipeline.training.checkpoint import BySeed, Checkpoint
 from st_pipeline.training.compute import Compute

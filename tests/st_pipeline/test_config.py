@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from st_pipeline.config import NO_PLACES, PromptPoolConfig, StreamConfig, parse_duration
+from st_pipeline.config import NO_PLACES, StreamConfig
 from st_pipeline.errors import InputError
+from st_pipeline.fields import parse_duration
+from st_pipeline.model_config import PromptPoolConfig
 
 SMALL: dict[str, Any] = {
     "name": "small",

@@ -49,6 +49,11 @@ class STGNN(Forecaster):
         self.calendar = Calendar(shape, hidden) if calendar else None
 
     @property
+    def adaptive(self) -> tuple[nn.Module, ...]:
+        """What a later period may tune at little cost: calendar prompts with the seasonal mixture, output layer."""
+        return (self.fc,) if self.calendar is None else (self.calendar, self.fc)
+
+    @property
     def width(self) -> int:
         return self.shape.window * self.shape.channels + self.context
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from st_pipeline.config import NAIVE_MODELS
 from st_pipeline.evaluation.leaderboard import collect, costs, summary
 from st_pipeline.evaluation.rows import SCHEMA
 from st_pipeline.evaluation.scoring import evaluate_naive
+from st_pipeline.model_config import NAIVE_MODELS
 
 Tidy = Callable[..., pl.DataFrame]
 KEYS = ("2011", "2012", "2013")

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from st_pipeline.config import NAIVE_MODELS
 from st_pipeline.data.protocols import PeriodArrays
 from st_pipeline.evaluation.naive import NaiveForecasts
+from st_pipeline.model_config import NAIVE_MODELS
 
 Make = Callable[..., PeriodArrays]
 Values = NDArray[np.float64]

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Generator
 
-from st_pipeline.config import ScalingConfig
 from st_pipeline.data.protocols import PROTOCOLS, PeriodArrays
 from st_pipeline.data.quality import MISSING, OBSERVED
 from st_pipeline.data.tensors import SeriesTensor
@@ -32,6 +31,7 @@ from st_pipeline.evaluation.scenarios import (
     Stuck,
     UnitChange,
 )
+from st_pipeline.model_config import ScalingConfig
 from st_pipeline.types import Graph, NodeSet
 
 Make = Callable[..., PeriodArrays]

@@ -15,13 +15,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from st_pipeline.config import NAIVE_MODELS
 from st_pipeline.data.period_data import PeriodData
 from st_pipeline.data.quality import MISSING
 from st_pipeline.evaluation.metrics import METRICS
 from st_pipeline.evaluation.period_matrix import PeriodMatrix
 from st_pipeline.evaluation.rows import SCHEMA
 from st_pipeline.evaluation.scoring import Evaluation, evaluate_model, evaluate_naive
+from st_pipeline.model_config import NAIVE_MODELS
 from st_pipeline.training.checkpoint import Checkpoint
 from st_pipeline.training.compute import Compute
 from st_pipeline.training.learner import Learner

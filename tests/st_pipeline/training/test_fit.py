@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from st_pipeline.config import ScalingConfig, TrainingConfig
 from st_pipeline.data.period_data import PeriodData
 from st_pipeline.data.protocols import PAPER, PROTOCOLS, SOUND, Part, PeriodArrays
 from st_pipeline.errors import InputError
+from st_pipeline.model_config import ScalingConfig, TrainingConfig
 from st_pipeline.models.base import Forecaster
 from st_pipeline.strategies.base import Selection, Strategy
 from st_pipeline.training import fit as module

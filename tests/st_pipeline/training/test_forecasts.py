@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from st_pipeline.config import TrainingConfig
 from st_pipeline.data.protocols import PROTOCOLS, Part
 from st_pipeline.evaluation.metrics import error_sums
+from st_pipeline.model_config import TrainingConfig
 from st_pipeline.models.base import Forecaster
 from st_pipeline.training.forecasts import WAITING, forecasts, sum_over_forecasts, validation_error
 from st_pipeline.training.pieces import Workers, workers

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from st_pipeline.config import TrainingConfig
 from st_pipeline.data.protocols import PROTOCOLS, Part
+from st_pipeline.model_config import TrainingConfig
 from st_pipeline.models.base import Forecaster
 from st_pipeline.training.objective import Objective, count_targets, make_criterion
 from st_pipeline.training.pieces import Workers, workers

@@ -14,9 +14,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from st_pipeline.config import TrainingConfig
 from st_pipeline.data.period_data import PeriodData
 from st_pipeline.data.protocols import PROTOCOLS
+from st_pipeline.model_config import TrainingConfig
 from st_pipeline.models.backbones import backbones
 from st_pipeline.models.base import Forecaster
 from st_pipeline.models.prompt_pool import PromptPool

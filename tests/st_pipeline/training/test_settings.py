@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from st_pipeline.config import TrainingConfig
 from st_pipeline.data.protocols import PROTOCOLS, Protocol
+from st_pipeline.model_config import TrainingConfig
 from st_pipeline.training.settings import Settings
 
 

@@ -1,0 +1,213 @@
+"""What a stream file says of its models, of methods to compare them with, and of studies."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+
+from st_pipeline.errors import closest
+from st_pipeline.fields import Duration, Name, Number, OpenPart, Part, Rank, Seed, Whole, as_spec, fault
+from st_pipeline.registry import BACKBONES, STRATEGIES
+
+NAIVE_MODELS = ("naive_last", "naive_daily", "naive_weekly", "historical_average")
+ASSETS = {"raw_files", "sensors", "edges", "raw_readings", "readings", "node_set", "tensor", "adjacency", "drift"}
+RESULTS = {"naive", "evaluation", "forecast", "leaderboard", "report", "comparison", "study"}
+
+
+class BackboneConfig(OpenPart):
+    """A backbone by name; further keys are its options."""
+
+    name: str
+
+    def spec(self) -> dict[str, Any]:
+        return {"name": self.name, **(self.model_extra or {})}
+
+    @model_validator(mode="after")
+    def _options(self) -> Self:
+        return self._check(BACKBONES)
+
+
+class StrategyConfig(OpenPart):
+    """A strategy by name; further keys are its options."""
+
+    name: str
+
+    def spec(self) -> dict[str, Any]:
+        return {"name": self.name, **(self.model_extra or {})}
+
+    @model_validator(mode="after")
+    def _options(self) -> Self:
+        return self._check(STRATEGIES)
+
+
+class PromptPoolConfig(Part):
+    """Node prompts P = A B of rank k, or with `full` a table P of its own, without factors."""
+
+    rank: Rank = 6
+
+    @property
+    def factors(self) -> int | None:
+        """k; None for a full table."""
+        return None if self.rank == "full" else self.rank
+
+
+class LoraConfig(Part):
+    """Low-rank adapters of rank r, one for each period after the first."""
+
+    rank: Whole = Field(6, ge=1)
+    place: Literal["weights", "hidden"] = Field("weights", description="every linear layer, or the hidden features")
+
+
+class ScalingConfig(Part):
+    """Standardisation of the target in protocol `sound`; statistics come from the training split alone."""
+
+    per: Literal["network", "sensor"] = "sensor"
+    transform: Literal["none", "sqrt", "log"] = "none"
+
+
+class LaterConfig(Part):
+    """Settings of the periods after the first, in place of those that hold for all."""
+
+    epochs: Whole | None = Field(None, ge=1)
+    learning_rate: Number | None = Field(None, gt=0)
+    weight_decay: Number | None = Field(None, ge=0)
+    patience: Whole | None = Field(None, ge=0)
+    stride: Whole | None = Field(None, ge=1, description="train on every n-th window")
+    decay: Literal["none", "cosine"] | None = None
+
+
+class TrainingConfig(LaterConfig):
+    """Overrides of the protocol's training settings; a setting left out keeps the protocol's value."""
+
+    batch: Whole | None = Field(None, ge=1)
+    loss: Literal["mae", "mse"] | None = None
+    later: LaterConfig | None = None
+    share: Number | None = Field(None, gt=0, lt=1, description="train on this share of a period, its first steps")
+
+
+class ModelConfig(Part):
+    """Backbone + wrappers + strategy + training settings."""
+
+    name: Name
+    backbone: Annotated[BackboneConfig, BeforeValidator(as_spec)]
+    lora: LoraConfig | None = None
+    prompt_pool: PromptPoolConfig | None = None
+    strategy: Annotated[StrategyConfig, BeforeValidator(as_spec)]
+    protocol: Literal["sound", "paper"] = "sound"
+    seasonal: tuple[Duration, ...] = Field((), description="lags whose values enter the window, e.g. [7d, 14d]")
+    scaling: ScalingConfig = ScalingConfig()
+    training: TrainingConfig = TrainingConfig()
+    seed: Seed = 1
+    seeds: tuple[Seed, ...] = Field((), max_length=100, description="trained once with each, instead of with `seed`")
+
+    @property
+    def runs(self) -> tuple[int, ...]:
+        """The seeds that the model is trained with."""
+        return self.seeds or (self.seed,)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Parts that the model really has, the backbone first."""
+        return ("backbone", *(name for name in ("lora", "prompt_pool") if getattr(self, name)))
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.name in {*NAIVE_MODELS, *ASSETS, *RESULTS}:
+            raise ValueError(f"a model cannot be called {self.name!r}: the pipeline uses that name itself")
+        if self.protocol == "paper" and (self.seasonal or self.scaling != ScalingConfig()):
+            raise ValueError("protocol 'paper' has its own scaling and no seasonal inputs; leave both out")
+        if self.seeds and "seed" in self.model_fields_set:
+            raise ValueError("both 'seed' and 'seeds' are given; give one of them")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds are {list(self.seeds)}; expected each once")
+        return self
+
+
+@cache
+def methods() -> dict[str, dict[str, Any]]:
+    """Every method of the field that is shipped, by name, as a model entry: `st_pipeline/methods.yaml`."""
+    entries = yaml.safe_load(files("st_pipeline").joinpath("methods.yaml").read_text(encoding="utf-8"))
+    return {entry["name"]: entry for entry in entries}
+
+
+class CompareConfig(Part):
+    """Methods of the field that are trained beside the stream's models, when a comparison is asked for.
+
+    `methods` are names of `st_pipeline/methods.yaml`; `training` goes over each one's own settings.
+    """
+
+    methods: Literal["all"] | tuple[str, ...] = "all"
+    seeds: tuple[Seed, ...] = Field((1,), min_length=1, max_length=100)
+    training: TrainingConfig = TrainingConfig()
+
+    @field_validator("methods")
+    @classmethod
+    def _known(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        for name in () if isinstance(value, str) else value:
+            if name not in methods():
+                raise ValueError(f"there is no method {name!r}; {closest(name, methods())}")
+        return value
+
+    def models(self) -> tuple[ModelConfig, ...]:
+        """A model entry for each method."""
+        chosen = methods() if self.methods == "all" else {name: methods()[name] for name in self.methods}
+        over = self.training.model_dump(mode="json", exclude_unset=True)
+        return tuple(
+            ModelConfig.model_validate(
+                {**entry, "seeds": self.seeds, "training": {**entry.get("training", {}), **over}}
+            )
+            for entry in chosen.values()
+        )
+
+
+class StudyConfig(Part):
+    """One model in several variants that differ in one setting, trained when it is asked for.
+
+    `vary` is one dotted key of the model's entry with the values it takes, e.g. `{prompt_pool.rank: [2, 4, 6]}`.
+    """
+
+    name: Name
+    of: Name
+    vary: dict[str, tuple[Any, ...]] = Field(min_length=1, max_length=1)
+
+    @property
+    def key(self) -> str:
+        """The dotted key that is varied."""
+        return next(iter(self.vary))
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        return self.vary[self.key]
+
+    def variants(self, base: ModelConfig) -> dict[Any, ModelConfig]:
+        """The base with each value in place.
+
+        Raises:
+            PydanticCustomError: the base has no such key, or a value is not allowed there.
+        """
+        found = {}
+        for value in self.values:
+            entry = base.model_dump(mode="json", exclude_unset=True)
+            *path, last = self.key.split(".")
+            section = entry
+            for part in path:
+                section = section.setdefault(part, {})
+            section[last] = value
+            entry["name"] = f"{base.name}_{self.name}_{_as_name(value)}"
+            try:
+                found[value] = ModelConfig.model_validate(entry)
+            except ValidationError as error:
+                problem = error.errors()[0]
+                where = ".".join(str(part) for part in problem["loc"]) or self.key
+                raise fault(f"study {self.name!r}, {self.key} = {value!r}: {where}: {problem['msg']}", "vary") from None
+        return found
+
+
+def _as_name(value: Any) -> str:
+    """A value as the end of a model's name."""
+    text = str(value).lower()
+    return "".join(letter if letter.isalnum() else "_" for letter in text)

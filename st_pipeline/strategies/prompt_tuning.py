@@ -1,0 +1,28 @@
+"""The project's own default: what mixes sensors is learned once, whatever adapts to sensor, hour and day is tuned."""
+
+from __future__ import annotations
+
+from st_pipeline.models.base import Forecaster
+from st_pipeline.registry import STRATEGIES
+from st_pipeline.strategies.base import Strategy
+from st_pipeline.types import NodeSet, Period
+
+
+@STRATEGIES.register
+class PromptTuning(Strategy):
+    """Period 1 trains everything; later periods tune node prompts, calendar prompts, seasonal mixture and output layer.
+
+    The graph convolutions and what lies between them stay as the first period left them, as in EAC (ICLR 2025,
+    Section 4), whose node prompts this extends by prompts of time of day and day of week. A backbone says by
+    `adaptive` which of its parts are meant; with none of them this is EAC.
+    """
+
+    def prepare(self, forecaster: Forecaster, period: Period, nodes: NodeSet) -> Forecaster:
+        forecaster.expand(nodes)
+        forecaster.requires_grad_()
+        if period.index:
+            backbone = forecaster.parts()["backbone"]
+            backbone.requires_grad_(False)
+            for part in getattr(backbone, "adaptive", ()):
+                part.requires_grad_()
+        return forecaster
