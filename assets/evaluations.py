@@ -60,7 +60,7 @@ def _parts(inputs: Mapping[str, Any], model: ModelConfig, period: str) -> dict[s
 
 
 def naive_asset(of: StreamAssets) -> dg.AssetsDefinition:
-    """`naive/evaluation`, `naive/losses`, `naive/diagnostics`: last value, a day or week ago, usual hour of the week."""
+    """The same of the naive forecasts: last value, a day ago, a week ago, the usual value of the hour of the week."""
 
     @dg.multi_asset(
         name=of.op("naive", "evaluation"),

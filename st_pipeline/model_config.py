@@ -165,46 +165,58 @@ class CompareConfig(Part):
 
 
 class StudyConfig(Part):
-    """One model in several variants that differ in one setting, trained when it is asked for.
+    """One model in several variants, trained when it is asked for.
 
-    `vary` is one dotted key of the model's entry with the values it takes, e.g. `{prompt_pool.rank: [2, 4, 6]}`.
+    Either `vary`: one dotted key of the model's entry with the values it takes, e.g. `{prompt_pool.rank: [2, 4, 6]}`;
+    or `cases`: names with the dotted keys that each changes, e.g. `{mse: {training.loss: mse}}`, for an ablation.
     """
 
     name: Name
     of: Name
-    vary: dict[str, tuple[Any, ...]] = Field(min_length=1, max_length=1)
+    vary: dict[str, tuple[Any, ...]] = Field(default_factory=dict, max_length=1)
+    cases: dict[Name, dict[str, Any]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if bool(self.vary) == bool(self.cases):
+            raise ValueError("expected either 'vary', one key with its values, or 'cases', named changes")
+        return self
 
     @property
     def key(self) -> str:
-        """The dotted key that is varied."""
-        return next(iter(self.vary))
+        """The dotted key that is varied; `case` where several are."""
+        return next(iter(self.vary), "case")
 
     @property
     def values(self) -> tuple[Any, ...]:
-        return self.vary[self.key]
+        """Values of that key, or names of the cases."""
+        return self.vary[self.key] if self.vary else tuple(self.cases)
 
     def variants(self, base: ModelConfig) -> dict[Any, ModelConfig]:
-        """The base with each value in place.
+        """The base with each value, or each case's changes, in place.
 
         Raises:
             PydanticCustomError: the base has no such key, or a value is not allowed there.
         """
-        found = {}
-        for value in self.values:
-            entry = base.model_dump(mode="json", exclude_unset=True)
-            *path, last = self.key.split(".")
+        changes = {value: {self.key: value} for value in self.values} if self.vary else self.cases
+        return {value: self._variant(base, value, change) for value, change in changes.items()}
+
+    def _variant(self, base: ModelConfig, value: Any, changes: dict[str, Any]) -> ModelConfig:
+        entry = base.model_dump(exclude_unset=True)
+        for key, changed in changes.items():
+            *path, last = key.split(".")
             section = entry
             for part in path:
                 section = section.setdefault(part, {})
-            section[last] = value
-            entry["name"] = f"{base.name}_{self.name}_{_as_name(value)}"
-            try:
-                found[value] = ModelConfig.model_validate(entry)
-            except ValidationError as error:
-                problem = error.errors()[0]
-                where = ".".join(str(part) for part in problem["loc"]) or self.key
-                raise fault(f"study {self.name!r}, {self.key} = {value!r}: {where}: {problem['msg']}", "vary") from None
-        return found
+            section[last] = changed
+        entry["name"] = f"{base.name}_{self.name}_{_as_name(value)}"
+        try:
+            return ModelConfig.model_validate(entry)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            where = ".".join(str(part) for part in problem["loc"]) or self.key
+            found = f"study {self.name!r}, {self.key} = {value!r}: {where}: {problem['msg']}"
+            raise fault(found, "vary" if self.vary else "cases") from None
 
 
 def _as_name(value: Any) -> str:
