@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import polars as pl
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from st_pipeline.evaluation.leaderboard import collect, costs, summary
+from st_pipeline.evaluation.leaderboard import collect, summary
 from st_pipeline.evaluation.rows import SCHEMA
 from st_pipeline.evaluation.scoring import evaluate_naive
 from st_pipeline.model_config import NAIVE_MODELS
@@ -112,13 +112,3 @@ def test_without_scores_the_tables_are_empty_and_have_their_columns() -> None:
     table = summary(rows, HORIZON)
     assert not len(table)
     assert {"model", "periods", "mae", "skill", "forgetting"} <= set(table.columns)
-
-
-def test_costs_are_one_row_per_model_and_period_and_naive_forecasts_cost_nothing() -> None:
-    cost = {"seconds": 2.0, "epochs": 3, "trainable": 5, "parameters": 9, "peak_bytes": 3 << 20, "device": "cpu"}
-    cost |= {"milliseconds_per_forecast": 0.5, "notes": [], "best_epoch": 2}
-    documents: Mapping[str, Any] = {"naive": {"2011": {}}, "eac": {"2012": {"cost": cost}, "2011": {"cost": cost}}}
-    table = costs(documents)
-    assert table.select("model", "period").rows() == [("eac", "2011"), ("eac", "2012")]
-    assert table["peak_mib"].to_list() == [3, 3]
-    assert not len(costs({"naive": {"2011": {}}}))

@@ -93,3 +93,14 @@ def test_metric_horizon_and_cohort_choose_the_rows(tidy: Tidy) -> None:
     )
     assert PeriodMatrix.of(rows, **chosen).errors[2, 0] == 7
     assert PeriodMatrix.of(rows, **others[0]).errors[2, 0] == 1
+
+
+def test_what_the_model_before_a_period_makes_of_it_gives_forward_transfer_and_plasticity(tidy: Tidy) -> None:
+    ahead = {("2011", "2012"): 9.0, ("2012", "2013"): 4.0}
+    matrix = PeriodMatrix.of(tidy("eac", HAND | ahead))
+    assert matrix.plasticity == pytest.approx(((9 - 6) + (4 - 3)) / 2)
+    assert matrix.forward_transfer({"2012": 7.0, "2013": 8.0}) == pytest.approx(((9 - 7) + (4 - 8)) / 2)
+    assert matrix.forward_transfer({"2013": 8.0}) == pytest.approx(4 - 8)
+    without = PeriodMatrix.of(tidy("eac", HAND))
+    assert (matrix.forgetting, matrix.backward_transfer) == (without.forgetting, without.backward_transfer)
+    assert without.plasticity is None and without.forward_transfer({"2012": 7.0}) is None

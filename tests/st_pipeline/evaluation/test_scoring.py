@@ -6,6 +6,7 @@ import json
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from hypothesis import strategies as st
 
 from st_pipeline.data.period_data import PeriodData
 from st_pipeline.data.quality import MISSING
+from st_pipeline.errors import InputError
+from st_pipeline.evaluation.losses import newest, require_comparable
 from st_pipeline.evaluation.metrics import METRICS
 from st_pipeline.evaluation.period_matrix import PeriodMatrix
 from st_pipeline.evaluation.rows import SCHEMA
@@ -293,3 +296,43 @@ def test_naive_scores_do_not_depend_on_the_order_of_sensors(make_stream, make_hi
     stream = make_stream()
     data = make_history(stream)[SECOND]
     agree(evaluate_naive(stream, reordered(data, [5, 3, 1, 0, 4, 2])).scores, evaluate_naive(stream, data).scores)
+
+
+def test_the_losses_of_the_windows_add_up_to_the_scores(life: Life) -> None:
+    found = life.scored()
+    scores = found.scores.filter((pl.col("cohort") == "all") & (pl.col("metric") == "mae"))
+    for (through, period), rows in found.losses.group_by("trained_through", "period"):
+        own = scores.filter(trained_through=through, period=period)
+        for step in (1, 4):
+            at = rows.filter(horizon=step)
+            assert own.filter(horizon=f"at:{step}")["value"].item() == pytest.approx(
+                at["absolute"].sum() / at["cells"].sum()
+            )
+        masked = [rows.filter(pl.col("horizon") <= step) for step in range(1, 5)]
+        means = [part["absolute_nonzero"].sum() / part["cells_nonzero"].sum() for part in masked]
+        assert own.filter(horizon="published_average")["value"].item() == pytest.approx(np.mean(means))
+
+
+def test_losses_of_models_that_were_scored_on_the_same_cells_may_be_compared(life: Life) -> None:
+    own = newest(life.scored().losses)
+    naive = newest(evaluate_naive(life.learner.stream, life.history[THIRD]).losses)
+    latest = own.filter(period=THIRD)
+    require_comparable(latest, naive.filter(model="naive_weekly"))
+    times = life.history[THIRD].tensor.times
+    assert latest["issued_at"].n_unique() == len(latest) // 4
+    assert set(latest["issued_at"]) <= set(times.tolist())
+    assert latest["issued_at"].min() == times[len(times) // 2 + 5]  # the sixth step of the test part
+    with pytest.raises(InputError, match=r"mask|data"):
+        require_comparable(latest.with_columns(mask=pl.lit("other")), naive.filter(model="naive_weekly"))
+
+
+def test_the_model_before_a_period_is_scored_on_it(life: Life) -> None:
+    before, newest_parts = ({p: {life.learner.seed: c} for p, c in parts.items()} for parts in life.lives[1:])
+    run = partial(evaluate_model, life.learner.stream, life.learner.model, newest_parts, life.history)
+    found, without = run(before=before, compute=life.compute), run(compute=life.compute)
+    ahead = found.scores.filter((pl.col("trained_through") == SECOND) & (pl.col("period") == THIRD))
+    assert len(ahead) and ahead["value"].is_not_null().any()
+    assert found.scores.filter(pl.col("trained_through") == THIRD).equals(without.scores)
+    assert found.diagnostics == without.diagnostics
+    own = without.scores.filter((pl.col("period") == THIRD) & (pl.col("cohort") == "all"))
+    assert not np.allclose(own["value"].to_numpy(), ahead.filter(cohort="all")["value"].to_numpy(), equal_nan=True)

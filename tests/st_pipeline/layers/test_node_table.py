@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from st_pipeline.layers.node_table import NodeTable, node_tables
+from st_pipeline.layers.node_table import NodeTable, node_tables, restricted
 from st_pipeline.types import NodeSet
 
 NETWORKS = st.lists(st.lists(st.sampled_from("abcdefgh"), unique=True), min_size=1, max_size=7)
@@ -164,3 +164,25 @@ def test_tables_are_found_by_their_dotted_name() -> None:
     module = nn.ModuleDict({"one": NodeTable(1, 1), "more": nn.ModuleDict({"two": NodeTable(1, 1)})})
     assert list(node_tables(module)) == ["one", "more.two"]
     assert list(node_tables(module["one"])) == [""]
+
+
+def test_a_restricted_module_has_the_rows_of_its_nodes_alone() -> None:
+    table = NodeTable(5, 3)
+    rows = torch.tensor([4, 1])
+    with restricted(table, rows):
+        assert torch.equal(table(), table.table()[rows])
+        table().sum().backward()
+    assert table.appended.grad is not None
+    assert table.appended.grad.sum(1).tolist() == [0, 3, 0, 0, 3]
+    assert torch.equal(table(), table.table())
+    with restricted(table, None):
+        assert table().shape == (5, 3)
+    with pytest.raises(RuntimeError), restricted(table, rows):
+        raise RuntimeError
+    assert table().shape == (5, 3)
+
+
+def test_a_restricted_table_is_saved_whole() -> None:
+    table = NodeTable(5, 3)
+    with restricted(table, torch.tensor([0])):
+        assert table.state_dict()["rows"].shape == (5, 3)

@@ -357,3 +357,56 @@ def test_the_gradient_of_an_unobserved_cell_is_zero_even_if_its_target_is_no_num
     truth = torch.where(observed, torch.randn(2, 4, 5), math.nan)
     criterion(forecast, Target(truth, observed)).backward()
     assert torch.equal(forecast.grad != 0, observed)
+
+
+def test_training_on_some_nodes_never_reads_the_others(fitted, parts, data) -> None:
+    rows = torch.tensor([0, 2, 3])
+    selection = Selection(rows=rows, nodes=torch.tensor([True, False, False, True, False]))
+    given = parts()
+
+    def with_noise(part: Part) -> Part:
+        others = torch.tensor([1, 4])
+        windows = part.windows
+        values, target = windows.values.clone(), windows.target.clone()
+        values[:, others] += 100
+        target[:, others] -= 100
+        truth = part.truth.clone()
+        truth[:, others] += 1000
+        return replace(part, truth=truth, windows=replace(windows, values=values, target=target))
+
+    runs = [
+        fitted(selection=selection, train=change(given["train"]), validation=change(given["validation"]))
+        for change in (lambda part: part, with_noise)
+    ]
+    (one, first), (other, second) = runs
+    assert [epoch.loss for epoch in one.epochs] == [epoch.loss for epoch in other.epochs]
+    assert [epoch.validation for epoch in one.epochs] == [epoch.validation for epoch in other.epochs]
+    for mine, its in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(mine, its)
+    assert first(given["train"].windows.inputs(given["train"].starts[:2]), data.graph).shape[-1] == 5
+
+
+def test_all_nodes_as_rows_are_the_whole_network(fitted) -> None:
+    (one, first), (other, second) = fitted(), fitted(selection=Selection(rows=torch.arange(5)))
+    assert [epoch.loss for epoch in one.epochs] == pytest.approx([epoch.loss for epoch in other.epochs], rel=1e-5)
+    for mine, its in zip(first.parameters(), second.parameters(), strict=True):
+        torch.testing.assert_close(mine, its, rtol=1e-4, atol=1e-5)
+
+
+def test_only_the_counted_nodes_judge_a_training(fitted, parts, data) -> None:
+    counted = torch.tensor([True, False, False, False, False])
+    result, forecaster = fitted(selection=Selection(nodes=counted))
+    validation = parts()["validation"]
+    judged = replace(validation, scored=validation.scored & counted)
+    best = min(epoch.validation for epoch in result.epochs)
+    assert validation_error(forecaster, judged, data.graph, SETTINGS) == pytest.approx(best, rel=1e-5)
+
+
+def test_where_the_counted_nodes_have_no_truth_to_be_judged_by_all_of_them_judge(fitted, parts) -> None:
+    given = parts()
+    scored = given["validation"].scored.clone()
+    scored[:, 0] = False
+    silent = replace(given["validation"], scored=scored)
+    counted = torch.tensor([True, False, False, False, False])
+    result, _ = fitted(selection=Selection(nodes=counted), validation=silent)
+    assert all(epoch.validation > 0 for epoch in result.epochs)
