@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import torch
-
 from st_pipeline.errors import InputError
 from st_pipeline.registry import STRATEGIES
 from st_pipeline.strategies.base import Arrival, Selection, Strategy
 from st_pipeline.strategies.parts.neighbourhood import train_on, with_targets
+from st_pipeline.strategies.parts.sensors import newcomers
 from st_pipeline.types import NodeSet, Period
 
 
@@ -37,6 +36,6 @@ class OnlineNew(Strategy):
             return Selection()
         assert isinstance(period, Arrival)
         network = period.network
-        new = torch.tensor(nodes.index_of((*nodes.added, *nodes.returned)), dtype=torch.int64)
+        new = newcomers(nodes)
         chosen = with_targets(new, network.train)
         return train_on(chosen, network.graph, hops=self.hops, published=self.published)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import Literal
 
 import torch
@@ -18,6 +17,7 @@ from st_pipeline.strategies.parts.daily_patterns import Profiles, daily_profiles
 from st_pipeline.strategies.parts.elastic_weights import ElasticWeights
 from st_pipeline.strategies.parts.neighbourhood import train_on, with_targets
 from st_pipeline.strategies.parts.pattern_bank import PatternBank
+from st_pipeline.strategies.parts.sensors import newcomers, rows_of
 from st_pipeline.types import NodeSet, Period
 
 STABLE = 0.1  # of the replayed sensors
@@ -88,7 +88,7 @@ class PatternExpansion(Strategy):
         forecaster = super().prepare(forecaster, period, nodes)
         _tell(forecaster, None)
         profiles = daily_profiles(period.network.train, steps_per_day=period.steps_per_day)
-        new = _rows(nodes, (*nodes.added, *nodes.returned))
+        new = newcomers(nodes)
         if period.index == 0:
             self._selection, changed = Selection(), new
         else:
@@ -127,7 +127,7 @@ class PatternExpansion(Strategy):
         Args:
             ranked: old sensors, most evolved first.
         """
-        count, old = self._count(self.replay, nodes), with_targets(_rows(nodes, nodes.retained), period.network.train)
+        count, old = self._count(self.replay, nodes), with_targets(rows_of(nodes, nodes.retained), period.network.train)
         stable = self._whole(STABLE * count)
         if self.published and len(old):
             places = torch.randint(len(old), (count - stable,), generator=period.generator)
@@ -167,11 +167,11 @@ def _by_evolution(period: Arrival, now: Profiles) -> Tensor:
     """Rows of the retained sensors that were measured in both periods, most evolved first; none without an earlier."""
     nodes, earlier = period.network.nodes, period.previous
     if earlier is None:
-        return _rows(nodes, ())
+        return rows_of(nodes, ())
     there = set(earlier.nodes.ids)
     names = [name for name in nodes.retained if name in there]
-    rows = _rows(nodes, names)
-    before = daily_profiles(earlier.train, steps_per_day=period.steps_per_day).rows(_rows(earlier.nodes, names))
+    rows = rows_of(nodes, names)
+    before = daily_profiles(earlier.train, steps_per_day=period.steps_per_day).rows(rows_of(earlier.nodes, names))
     moved = distances(before, now.rows(rows))
     known = ~moved.isnan()
     return rows[known][moved[known].argsort(descending=True, stable=True)]
@@ -180,7 +180,3 @@ def _by_evolution(period: Arrival, now: Profiles) -> Tensor:
 def _tell(forecaster: Forecaster, labels: AttentionLabels | None) -> None:
     if hasattr(forecaster, "attention_labels"):
         forecaster.attention_labels = labels  # type: ignore[assignment]
-
-
-def _rows(nodes: NodeSet, names: Iterable[str]) -> Tensor:
-    return torch.tensor(nodes.index_of(names), dtype=torch.int64)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Literal
 
 import torch
@@ -16,8 +15,9 @@ from st_pipeline.strategies.base import Arrival, Network, Selection, Strategy
 from st_pipeline.strategies.parts.daily_patterns import cluster, daily_profiles
 from st_pipeline.strategies.parts.elastic_weights import ElasticWeights
 from st_pipeline.strategies.parts.neighbourhood import train_on, with_targets
-from st_pipeline.strategies.parts.node_drift import drift_scores, feature_blocks, latest_readings
+from st_pipeline.strategies.parts.node_drift import drift_scores, feature_blocks
 from st_pipeline.strategies.parts.node_influence import influences
+from st_pipeline.strategies.parts.sensors import measured, newcomers, rows_of, shuffled
 from st_pipeline.types import NodeSet, Period
 
 
@@ -84,7 +84,7 @@ class KnowledgeExpansion(Strategy):
         before = self._features(forecaster, earlier, period) if earlier else None
         forecaster = super().prepare(forecaster, period, nodes)
         _forget_clusters(forecaster)
-        ranked = _rows(nodes, ())
+        ranked = rows_of(nodes, ())
         if self.selection == "influence":
             ranked = _by_influence(forecaster, period)
         elif earlier and before is not None:
@@ -120,10 +120,10 @@ class KnowledgeExpansion(Strategy):
         """Rows of the retained sensors that were measured in both periods' last days, most drifted first."""
         nodes, there = period.network.nodes, set(earlier.nodes.ids)
         names = [name for name in nodes.retained if name in there]
-        was, now = _rows(earlier.nodes, names), _rows(nodes, names)
+        was, now = rows_of(earlier.nodes, names), rows_of(nodes, names)
         scores = drift_scores(before[:, was], after[:, now], nan_is_most=self.published).cpu()
-        measured = _measured(earlier, period)[was] & _measured(period.network, period)[now]
-        return now[measured][scores[measured].argsort(descending=True, stable=True)]
+        heard = measured(earlier, period)[was] & measured(period.network, period)[now]
+        return now[heard][scores[heard].argsort(descending=True, stable=True)]
 
     def _choose(self, detected: Tensor, period: Arrival, nodes: NodeSet) -> Tensor:
         """Rows to train on: new, detected and random ones, and random others until there are enough."""
@@ -131,21 +131,21 @@ class KnowledgeExpansion(Strategy):
         if self.published:
             drawn = torch.randint(len(nodes), (self.random,), generator=period.generator)
         else:
-            drawn = _shuffled(with_targets(_rows(nodes, nodes.retained), train), period.generator)[: self.random]
-        chosen = torch.cat([_rows(nodes, (*nodes.added, *nodes.returned)), detected, drawn])
+            drawn = shuffled(with_targets(rows_of(nodes, nodes.retained), train), period.generator)[: self.random]
+        chosen = torch.cat([newcomers(nodes), detected, drawn])
         chosen = with_targets(chosen.unique(), train)
         others = torch.ones(len(nodes), dtype=torch.bool).index_fill(0, chosen, False).nonzero().flatten()
         missing = max(0, int(self.share * len(nodes)) - len(chosen))
-        return torch.cat([chosen, _shuffled(with_targets(others, train), period.generator)[:missing]])
+        return torch.cat([chosen, shuffled(with_targets(others, train), period.generator)[:missing]])
 
 
 def _by_influence(forecaster: Forecaster, period: Arrival) -> Tensor:
     """Rows of the retained sensors with targets, those first whose error falls most by training on the new ones."""
     network = period.network
     nodes = network.nodes
-    sources = _rows(nodes, (*nodes.added, *nodes.returned) or nodes.ids)
+    sources = rows_of(nodes, (*nodes.added, *nodes.returned) or nodes.ids)
     scores = influences(forecaster, network, sources, generator=period.generator).cpu()
-    old = with_targets(_rows(nodes, nodes.retained), network.train)
+    old = with_targets(rows_of(nodes, nodes.retained), network.train)
     return old[scores[old].argsort(descending=True, stable=True)]
 
 
@@ -163,16 +163,3 @@ def _forget_clusters(forecaster: Forecaster) -> None:
     """No clusters: those of a first period mean nothing to another network, and they are no part of the Fisher."""
     if hasattr(forecaster, "node_clusters"):
         forecaster.node_clusters = None  # type: ignore[assignment]
-
-
-def _rows(nodes: NodeSet, names: Iterable[str]) -> Tensor:
-    return torch.tensor(nodes.index_of(names), dtype=torch.int64)
-
-
-def _measured(network: Network, period: Arrival) -> Tensor:
-    """(N,) bool: the sensors with a reading in the days that are compared."""
-    return latest_readings(network, steps_per_day=period.steps_per_day)[1].any(0).cpu()
-
-
-def _shuffled(rows: Tensor, generator: torch.Generator) -> Tensor:
-    return rows[torch.randperm(len(rows), generator=generator)]

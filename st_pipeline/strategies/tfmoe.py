@@ -18,6 +18,7 @@ from st_pipeline.registry import STRATEGIES
 from st_pipeline.strategies.base import Arrival, Selection, Strategy
 from st_pipeline.strategies.parts.balanced_groups import balanced_groups
 from st_pipeline.strategies.parts.neighbourhood import train_on
+from st_pipeline.strategies.parts.sensors import newcomers, rows_of
 from st_pipeline.types import NodeSet, Period
 
 EXPERTS, LATENT = 4, 8  # of the reconstructors kept beside a backbone that has none
@@ -153,8 +154,8 @@ class MixtureOfExperts(Strategy):
         """The new sensors and a few old ones are trained on, each with the expert that explains it best."""
         self.previous = copy.deepcopy(reconstructors).requires_grad_(False)
         likelihood = self.previous.log_likelihood(weeks)
-        new = torch.tensor(nodes.index_of((*nodes.added, *nodes.returned)), dtype=torch.int64)
-        old = torch.tensor(nodes.index_of(nodes.retained), dtype=torch.int64)
+        new = newcomers(nodes)
+        old = rows_of(nodes, nodes.retained)
         explained = likelihood.max(0).values / weeks.observed.sum(1)
         explained = torch.where(weeks.known, explained, torch.inf).cpu()[old]
         count = max(1, round(self.replay * len(old))) if self.replay and len(new) else 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Literal
 
 import torch
@@ -15,6 +14,7 @@ from st_pipeline.strategies.base import Arrival, Network, Selection, Strategy
 from st_pipeline.strategies.parts.elastic_weights import ElasticWeights
 from st_pipeline.strategies.parts.neighbourhood import train_on, with_targets
 from st_pipeline.strategies.parts.node_drift import drift_scores, feature_blocks, latest_readings, reading_scores
+from st_pipeline.strategies.parts.sensors import measured, newcomers, rows_of
 from st_pipeline.types import NodeSet, Period
 
 FLOOR = 1e-4  # share of an empty bin, which keeps the divergence of readings finite
@@ -125,14 +125,14 @@ class TrafficStream(Strategy):
         """Rows of the retained sensors that were measured in both periods' last days, least drifted first."""
         nodes, there = period.network.nodes, set(earlier.nodes.ids)
         names = [name for name in nodes.retained if name in there]
-        was, now = _rows(earlier.nodes, names), _rows(nodes, names)
+        was, now = rows_of(earlier.nodes, names), rows_of(nodes, names)
         before, after = tuple(part[:, was] for part in old), tuple(part[:, now] for part in new)
         if self.detect_by == "readings":
             scores = reading_scores(*before, *after, floor=0.0 if self.published else FLOOR)
         else:
             scores = drift_scores(*before, *after, nan_is_most=self.published)
-        measured = _measured(earlier, period)[was] & _measured(period.network, period)[now]
-        return now[measured.cpu()][scores[measured].argsort(stable=True).cpu()]
+        heard = measured(earlier, period)[was] & measured(period.network, period)[now]
+        return now[heard][scores.cpu()[heard].argsort(stable=True)]
 
     def _choose(self, ranked: Tensor | None, period: Arrival, nodes: NodeSet) -> Tensor:
         """Rows to train on.
@@ -141,7 +141,7 @@ class TrafficStream(Strategy):
             ranked: old sensors, least drifted first; None where there is nothing to compare with.
         """
         total, replayed = len(nodes), int(self.replay * len(nodes))
-        chosen = [_rows(nodes, (*nodes.added, *nodes.returned))]
+        chosen = [newcomers(nodes)]
         if ranked is not None:
             chosen.append(ranked.flip(0)[: int(self.detect * total)])
         if ranked is not None and self.replay_by == "stable":
@@ -149,7 +149,7 @@ class TrafficStream(Strategy):
         elif self.published:
             chosen.append(torch.randint(total, (replayed,), generator=period.generator))
         else:
-            old = _rows(nodes, nodes.retained)
+            old = rows_of(nodes, nodes.retained)
             chosen.append(old[torch.randperm(len(old), generator=period.generator)[:replayed]])
         rows, most = with_targets(torch.cat(chosen).unique(), period.network.train), int(self.cap * total)
         return rows if len(rows) <= most else rows[torch.randperm(len(rows), generator=period.generator)[:most]]
@@ -161,12 +161,3 @@ class TrafficStream(Strategy):
         elif self.smoothing == "l2":
             trainable = [part for part in forecaster.parameters() if part.requires_grad]
             self.weights.anchor(forecaster, [[torch.ones_like(part) for part in trainable]])
-
-
-def _rows(nodes: NodeSet, names: Iterable[str]) -> Tensor:
-    return torch.tensor(nodes.index_of(names), dtype=torch.int64)
-
-
-def _measured(network: Network, period: Arrival) -> Tensor:
-    """(N,) bool: the sensors with a reading in the days that are compared."""
-    return latest_readings(network, steps_per_day=period.steps_per_day)[1].any(0)

@@ -36,7 +36,6 @@ class ElasticWeights:
         rows = _row_names(forecaster)
         trainable = {name: part for name, part in forecaster.named_parameters() if part.requires_grad}
         fisher = {name: torch.zeros_like(part) for name, part in trainable.items()}
-        forecaster.zero_grad(set_to_none=True)  # what the last step of a training left is no batch's gradient
         for batch in gradients:
             for total, gradient in zip(fisher.values(), batch, strict=True):
                 total += gradient.detach().square()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from st_pipeline.strategies import strategies
 from st_pipeline.strategies.base import Selection, Strategy
 from st_pipeline.training.checkpoint import Checkpoint, same_weights
 from st_pipeline.training.learner import Learner
+from st_pipeline.types import Graph
 
 EVERY = strategies.names()
 SECTIONS = {"lora": {"lora": {"rank": 2}}}  # that a strategy's model needs beside prompts
@@ -94,6 +96,22 @@ def test_every_strategy_lives_through_growth_shrinkage_and_return(live, history,
     for parts, data in zip(live(name), history, strict=True):
         assert parts["prompt_pool"].tensors["weights.nodes.rows"].shape == (len(data.nodes), 2)
         assert all(value.isfinite().all() for part in parts.values() for value in part.tensors.values())
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_every_strategy_survives_a_sensor_that_moves(make_learner, history, compute, name: str) -> None:
+    learner = make_learner(name)
+    first, second = history[:2]
+    moved = second.nodes.retained[0]
+    (row,) = second.nodes.index_of([moved])
+    nodes = replace(second.nodes, moved=(moved,))
+    elsewhere = torch.tensor([place for place in range(len(nodes)) if place != row])[-2:]
+    far = Graph.from_edges([row, *elsewhere], [*elsewhere, row], torch.ones(3), num_nodes=len(nodes))
+    before = learner.learn(first, None, compute=compute)
+    parts = learner.learn(replace(second, nodes=nodes, graph=far), before, earlier=first, compute=compute)
+    assert parts["backbone"].facts["nodes"] == list(nodes.ids)
+    assert all(value.isfinite().all() for part in parts.values() for value in part.tensors.values())
+    assert parts["prompt_pool"].tensors["weights.nodes.rows"].shape[0] == len(nodes)
 
 
 def test_pretrain_never_learns_again(live) -> None:
