@@ -14,7 +14,7 @@ VERSIONS = {
     "drift": 1,
     "model": 3,
     "evaluation": 2,
-    "report": 1,
+    "report": 2,
     "leaderboard": 1,
     "comparison": 1,
     "study": 1,

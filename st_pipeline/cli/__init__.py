@@ -18,6 +18,8 @@ COMMANDS = {
     "streams": "look",
     "leaderboard": "look",
     "report": "look",
+    "results": "results",
+    "reproduce": "reproduce",
     "check": "check",
     "new": "new",
     "doctor": "doctor",

@@ -88,9 +88,7 @@ def show_leaderboard(stream: Stream) -> None:
 
 def _cost_rows(stream: Stream) -> list[dict[str, Any]]:
     """One row per model: seconds in all and per later period, parameters and latency of the last period."""
-    import polars as pl
-
-    from st_pipeline.evaluation.leaderboard import costs
+    from st_pipeline.evaluation.cost_ledger import costs, costs_by_model
 
     diagnostics = {}
     for model in stream.config.models:
@@ -98,17 +96,7 @@ def _cost_rows(stream: Stream) -> list[dict[str, Any]]:
         diagnostics[model.name] = {
             period: lake().read(key, period, JSON) for period in lake().periods(key, JSON.extension)
         }
-    rows = (
-        costs(diagnostics)
-        .group_by("model", maintain_order=True)
-        .agg(
-            pl.col("seconds").sum(),
-            pl.col("seconds").slice(1).mean().alias("later_seconds"),
-            pl.col("trainable", "parameters", "ms_per_forecast").last(),
-            pl.col("peak_mib").max(),
-        )
-    )
-    return rows.to_dicts()
+    return costs_by_model(costs(diagnostics)).to_dicts()
 
 
 @click.command()

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 from rich.console import Console
@@ -17,6 +17,10 @@ from rich.table import Column
 from st_pipeline.cli.output import console, print_json
 from st_pipeline.errors import InputError
 from st_pipeline.progress import WRITTEN, listening
+
+if TYPE_CHECKING:
+    from st_pipeline.cli.runner import Outcome, Scope
+    from st_pipeline.streams import Stream
 
 EMBEDDED = "roadnet"
 
@@ -61,18 +65,12 @@ def materialise(name: str, asked: Mapping[str, Any], *, as_json: bool, show: boo
         asked: arguments of `runner.scope`.
     """
     from st_pipeline.cli.look import has_leaderboard, leaderboard_rows, report_path, show_leaderboard
-    from st_pipeline.cli.runner import Runner, scope
+    from st_pipeline.cli.runner import scope
     from st_pipeline.streams import find_stream
 
     begin = time.perf_counter()
     stream = find_stream(name)
-    wanted = scope(stream, **asked)
-    _check_compute(f"stream {name!r}")
-    with _Progress(name, quiet=as_json) as progress, listening(progress.told):
-        from resources.instance import open_instance
-        from st_pipeline.definitions import defs
-
-        outcome = Runner(stream, open_instance(), defs).run(wanted, progress.stage)
+    outcome = execute(stream, scope(stream, **asked), quiet=as_json)
     seconds = time.perf_counter() - begin
     if as_json:
         rows = leaderboard_rows(stream) if show and has_leaderboard(stream) else []
@@ -87,11 +85,30 @@ def materialise(name: str, asked: Mapping[str, Any], *, as_json: bool, show: boo
     else:
         if show and has_leaderboard(stream):
             show_leaderboard(stream)
-        _print_outcome(name, outcome, seconds)
+        print_outcome(name, outcome, seconds)
         if show and (report := report_path(stream, None)):
             console.print(f"report: {report}", soft_wrap=True)
     if not outcome.ok:
         raise SystemExit(1)
+
+
+def execute(stream: Stream, *wanted: Scope, quiet: bool) -> Outcome:
+    """Bring scopes of a stream up to date, one after the other, with progress unless `quiet`.
+
+    Raises:
+        InputError: a `ST_PIPELINE_*` variable of the compute resource cannot be kept.
+    """
+    from st_pipeline.cli.runner import Runner
+
+    _check_compute(f"stream {stream.name!r}")
+    with _Progress(stream.name, quiet=quiet) as progress, listening(progress.told):
+        from resources.instance import open_instance
+        from st_pipeline.definitions import defs
+
+        runner = Runner(stream, open_instance(), defs)
+        for scope in wanted:
+            runner.run(scope, progress.stage)
+    return runner.outcome
 
 
 def _check_compute(purpose: str) -> None:
@@ -138,7 +155,8 @@ class _Progress:
         self.bar.update(self.task, advance=text == WRITTEN, description=escape(f"{what}: {text}"))
 
 
-def _print_outcome(name: str, outcome: Any, seconds: float) -> None:
+def print_outcome(name: str, outcome: Outcome, seconds: float) -> None:
+    """What failed, what did not run for it, and how much was done."""
     for asset, reason in outcome.failed.items():
         console.print(f"[red]failed[/red]  {escape(f'{asset}: {reason}')}", soft_wrap=True)
     if outcome.blocked:

@@ -81,6 +81,8 @@ def scope(
     for name in names:
         if name != "naive":
             stream.config.model(name)
+    if names and (compare or studies):
+        raise InputError("--models names all the models to train; leave it out, or --compare and --studies")
     if compare and not stream.config.compare:
         raise InputError(f"stream {stream.name!r} compares no methods; add `compare: {{methods: all}}` to its file")
     if studies and not stream.config.studies:
@@ -148,15 +150,23 @@ class Runner:
         return landed, [key for key in periodic if key not in {*landed, *results}], results
 
     def _in_scope(self, wanted: Scope) -> set[dg.AssetKey]:
-        """All assets that are not on request; or the data, the named models and the naive forecasts."""
-        if not wanted.models:
-            config = self.stream.config
-            studied = {model.name for variants in config.studied.values() for model in variants.values()}
-            left_out = set() if wanted.compare else {model.name for model in config.compared}
-            left_out |= set() if wanted.studies else studied
-            return {key for key in self.keys if key.path[1] not in left_out}
-        models = {"naive", *wanted.models}
-        return {key for key in self.keys if (len(key.path) == 2 and key.path[1] != "report") or key.path[1] in models}
+        """The stream's group, with what was asked for beside it; or the data, the named models and the naive ones."""
+        if wanted.models:
+            models = {"naive", *wanted.models}
+            data = {key for key in self.keys if len(key.path) == 2 and key.path[1] != "report"}
+            return data | {key for key in self.keys if key.path[1] in models}
+        asked = self._on_request(wanted)
+        return {key for key in self.keys if self.graph.get(key).group_name == self.stream.name or key.path[1] in asked}
+
+    def _on_request(self, wanted: Scope) -> set[str]:
+        """Models whose assets on request are asked for too: all that are compared, all that a study trains."""
+        config = self.stream.config
+        compared = {model.name for model in config.compared}
+        found = {*compared, *(model.name for model in config.models)} if wanted.compare else set()
+        if wanted.studies:
+            found |= {model.name for variants in config.studied.values() for model in variants.values()}
+            found |= compared & {study.of for study in config.studies}
+        return found
 
     def _stale_sources(self) -> list[dg.AssetKey]:
         """`raw_files` if the files' content is not what was recorded, and `sensors` if it is stale or follows."""

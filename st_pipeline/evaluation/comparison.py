@@ -118,7 +118,7 @@ def _comparable_steps(
             raise InputError(f"There are no losses of model {name!r}; {closest(name, own)}")
     for pair in pairs:
         require_comparable(*(own[name] for name in pair))
-    return {name: _by_period(own[name]) for name in sorted(asked)}, pairs
+    return {name: list(loss_arrays(own[name]).values()) for name in sorted(asked)}, pairs
 
 
 def comparable_groups(losses: pl.DataFrame) -> list[tuple[str, ...]]:
@@ -143,43 +143,64 @@ class _Series(NamedTuple):
     horizon: int
 
 
-def _by_period(losses: pl.DataFrame) -> list[Array]:
-    """(4, windows, H) per period in ascending order: absolute, cells, absolute_nonzero, cells_nonzero."""
-    found = []
+def loss_arrays(losses: pl.DataFrame) -> dict[str, Array]:
+    """Loss sums (4, windows, H) of one model by period, ascending, from `mean_over_seeds`.
+
+    Along the first axis: absolute, cells, absolute_nonzero, cells_nonzero.
+
+    Raises:
+        InputError: a window lacks a step.
+    """
+    found = {}
     for own in losses.sort("period", "issued_at", "horizon").partition_by("period", maintain_order=True):
         last = int(own["horizon"].max())  # type: ignore[arg-type]
         windows = own["issued_at"].n_unique()
+        period = own["period"][0]
         if own["horizon"].to_list() != list(range(1, last + 1)) * windows:
             raise InputError(
-                f"Losses of model {own['model'][0]!r} in period {own['period'][0]} lack steps of some windows; "
+                f"Losses of model {own['model'][0]!r} in period {period} lack steps of some windows; "
                 f"expected the steps 1 to {last} of each of {windows} windows."
             )
-        found.append(own.select("absolute", "cells", *NONZERO).cast(pl.Float64).to_numpy().T.reshape(4, windows, last))
+        sums = own.select("absolute", "cells", *NONZERO).cast(pl.Float64).to_numpy()
+        found[period] = sums.T.reshape(4, windows, last)
     return found
 
 
-def _series(model: list[Array], reference: list[Array], label: str) -> _Series:
-    """Loss sums at a horizon. The published average is the mean over h of the error over steps 1..h (EAC's code)."""
-    last = min(period.shape[-1] for period in model)
+def at_horizon(sums: Array, label: str) -> tuple[Array, Array]:
+    """Absolute losses and cells (windows, K) at a horizon, from (4, windows, H); the error is the mean of K ratios.
+
+    The published average is the mean over h of the error over steps 1..h (EAC's code).
+
+    Raises:
+        InputError: there is no such horizon.
+    """
+    last = sums.shape[-1]
     known = [PUBLISHED, *(f"{kind}:{step}" for kind in ("at", "upto") for step in range(1, last + 1))]
     if label not in known:
         raise InputError(f"The horizon {label!r} is not one of forecasts of {last} steps; {closest(label, known)}")
     kind, _, step = label.partition(":")
+    if kind == PUBLISHED:
+        absolute, cells = sums[2:].cumsum(axis=-1)
+    elif kind == "upto":
+        absolute, cells = sums[:2, :, : int(step)].sum(axis=-1, keepdims=True)
+    else:
+        absolute, cells = sums[:2, :, int(step) - 1, None]
+    return absolute, cells
 
-    def columns(period: Array) -> tuple[Array, Array]:
-        if kind == PUBLISHED:
-            sums, cells = period[2:].cumsum(axis=-1)
-        elif kind == "upto":
-            sums, cells = period[:2, :, : int(step)].sum(axis=-1, keepdims=True)
-        else:
-            sums, cells = period[:2, :, int(step) - 1, None]
-        return sums, cells
 
+def _series(model: list[Array], reference: list[Array], label: str) -> _Series:
+    """Loss sums of both models at a horizon."""
     pairs = []
     for one, other in zip(model, reference, strict=True):
-        (first, cells), (second, _) = columns(one), columns(other)
+        (first, cells), (second, _) = at_horizon(one, label), at_horizon(other, label)
         pairs.append(Pairs(first, second, cells))
-    return _Series(pairs, int(step or last))
+    return _Series(pairs, steps_ahead(label, model[0].shape[-1]))
+
+
+def steps_ahead(label: str, last: int) -> int:
+    """The last step that a horizon takes in, of `last` steps."""
+    _, _, step = label.partition(":")
+    return int(step or last)
 
 
 def _tests(series: _Series, *, day_steps: int | None, level: float, **draws: int) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import polars as pl
@@ -50,31 +50,6 @@ def summary(scores: pl.DataFrame, horizon: int) -> pl.DataFrame:
         ["mae_std", *wanted, "skill", "forgetting", "backward_transfer"], pl.Float64
     )
     return pl.DataFrame(rows, schema=schema).sort("mae", "model", nulls_last=True)
-
-
-def costs(diagnostics: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> pl.DataFrame:
-    """Cost ledger, one row per model and period, from model -> period -> diagnostics; means over the seeds."""
-    rows = [
-        {
-            "model": model,
-            "period": period,
-            "seconds": cost["seconds"],
-            "seeds": cost.get("seeds", 1),
-            "epochs": cost["epochs"],
-            "trainable": cost["trainable"],
-            "parameters": cost["parameters"],
-            "peak_mib": cost["peak_bytes"] / (1 << 20),
-            "ms_per_forecast": cost["milliseconds_per_forecast"],
-            "device": cost["device"],
-        }
-        for model, periods in diagnostics.items()
-        for period, document in sorted(periods.items())
-        if (cost := document.get("cost"))
-    ]
-    schema = {"model": pl.String, "period": pl.String, "seconds": pl.Float64, "seeds": pl.Int64}
-    schema |= {"epochs": pl.Float64, "trainable": pl.Int64}
-    schema |= {"parameters": pl.Int64, "peak_mib": pl.Float64, "ms_per_forecast": pl.Float64, "device": pl.String}
-    return pl.DataFrame(rows, schema=schema)
 
 
 def _by_period(rows: pl.DataFrame, metric: str, horizon: str) -> dict[str, float]:

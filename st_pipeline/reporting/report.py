@@ -19,10 +19,14 @@ from st_pipeline.data.adjacency import Adjacency, graph_statistics
 from st_pipeline.data.positions import positions_at
 from st_pipeline.data.quality import FLAGS
 from st_pipeline.data.tensors import SeriesTensor
-from st_pipeline.evaluation.leaderboard import collect, costs, summary
+from st_pipeline.evaluation.cost_ledger import ledger
+from st_pipeline.evaluation.counterfactual import counterfactual, retrained_model
+from st_pipeline.evaluation.leaderboard import collect, summary
 from st_pipeline.evaluation.period_matrix import PeriodMatrix
 from st_pipeline.evaluation.rows import over_seeds
+from st_pipeline.evaluation.transfer import baseline_errors, measures
 from st_pipeline.model_config import NAIVE_MODELS
+from st_pipeline.reporting.cost_plot import cost_plot
 from st_pipeline.reporting.images import svg_text
 from st_pipeline.reporting.plots import cohort_plot, growth_plot, horizon_plot, matrix_plot, network_plot, trace_plot
 from st_pipeline.types import NodeSet, Period
@@ -55,6 +59,11 @@ class ReportData:
         return collect(frame for periods in self.scores.values() for frame in periods.values())
 
     @cached_property
+    def ledger(self) -> pl.DataFrame:
+        """Cost and error of every model and period through this one."""
+        return ledger({name: dict(periods) for name, periods in self.diagnostics.items()}, self.rows)
+
+    @cached_property
     def newest(self) -> pl.DataFrame:
         """Scores on this period of the models after it."""
         return self.rows.filter((pl.col("period") == self.period.key) & (pl.col("trained_through") == self.period.key))
@@ -63,7 +72,7 @@ class ReportData:
 def render(data: ReportData) -> str:
     """The report as HTML; everything that comes from data is escaped."""
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
-    ledger = costs({name: dict(periods) for name, periods in data.diagnostics.items()})
+    now = _records(summary(data.newest, data.config.horizon))
     return environment.get_template("report.html").render(
         stream=data.config,
         period=data.period,
@@ -72,15 +81,16 @@ def render(data: ReportData) -> str:
         naive=NAIVE_MODELS,
         unit=data.config.rules(data.config.variable_names[0]).unit,
         headline=_headline(data),
-        now=_records(summary(data.newest, data.config.horizon)),
+        now=now,
         overall=_records(summary(data.rows, data.config.horizon)),
         graph=graph_statistics(data.adjacency, None),
         nodes=data.nodes,
         flags=_flags(data.tensor),
-        cost=_records(ledger.filter(pl.col("period") == data.period.key)),
+        cost=_records(data.ledger.filter(pl.col("period") == data.period.key)),
+        counterfactual=_counterfactual(data),
         sensors=_worst_sensors(data),
         shifted=_records(data.drift.filter(pl.col("psi").is_not_null()).sort("psi", descending=True).head(SENSOR_ROWS)),
-        figures=_figures(data),
+        figures=_figures(data) | _cost_figure(data, now),
         matrices=_matrices(data),
         traces=_traces(data),
     )
@@ -123,6 +133,25 @@ def _figures(data: ReportData) -> dict[str, Markup]:
     return {name: Markup(svg_text(figure, name)) for name, figure in figures.items()}
 
 
+def _cost_figure(data: ReportData, now: list[dict[str, Any]]) -> dict[str, Markup]:
+    """Error over training time of this period, of the models that may be compared with the champion."""
+    if not data.config.models:
+        return {}
+    seconds = dict(data.ledger.filter(pl.col("period") == data.period.key).select("model", "seconds").iter_rows())
+    protocol = data.config.model(data.config.shown_model).protocol
+    figure = cost_plot(now, seconds, protocol=protocol, cost="seconds of training in this period")
+    return {} if figure is None else {"cost": Markup(svg_text(figure, "cost"))}
+
+
+def _counterfactual(data: ReportData) -> str:
+    """The sentence that holds tuning against retraining; empty where there is nothing to compare."""
+    other = retrained_model(data.config, {*data.ledger["model"]})
+    if other is None:
+        return ""
+    found = counterfactual(data.config, data.ledger, retrained=other)
+    return found.sentence if found else ""
+
+
 def _matrices(data: ReportData) -> list[dict[str, Any]]:
     """The matrix of every model as a picture, all on one colour scale."""
     matrices = {
@@ -135,7 +164,8 @@ def _matrices(data: ReportData) -> list[dict[str, Any]]:
     for name, matrix in matrices.items():
         if np.isfinite(matrix.errors).any():
             svg = Markup(svg_text(matrix_plot(matrix, name, limits), f"matrix-{name}"))
-            found.append({"svg": svg, "forgetting": matrix.forgetting, "backward_transfer": matrix.backward_transfer})
+            baseline = baseline_errors(data.rows, protocol=data.config.model(name).protocol)
+            found.append({"svg": svg, "measures": measures(matrix, baseline)})
     return found
 
 

@@ -157,6 +157,49 @@ def test_page_says_what_a_person_looks_for() -> None:
         assert name in text
 
 
+def retrained(**costs: float) -> ReportData:
+    """Two models, of which `eac` is updated and `retrain` is trained anew in each period."""
+    models = [
+        {"name": "eac", "backbone": "stgnn", "strategy": "eac", "prompt_pool": {"rank": 2}},
+        {"name": "retrain", "backbone": "stgnn", "prompt_pool": {"rank": 2}, "strategy": "retrain"},
+    ]
+    data = make_data(config=stream(models=models))
+    diagnostics = {
+        name: {key: {**page, "cost": {**page["cost"], "seconds": costs[name]}} for key, page in periods.items()}
+        if name in costs
+        else periods
+        for name, periods in data.diagnostics.items()
+    }
+    return replace(data, diagnostics=diagnostics)
+
+
+def test_cost_comes_with_the_sentence_of_the_ledger_and_a_picture() -> None:
+    text = " ".join(Page(render(retrained(eac=1.0, retrain=4.0))).words)
+    assert "Tuning instead of retraining (eac against retrain) saved 75 % of the time in the period after" in text
+    assert "(1 s instead of 4 s) at +0.0 % MAE." in text
+    assert "Error on this period over the time it took" in text and "naive_weekly (free)" in text
+    slow = " ".join(Page(render(retrained(eac=5.0, retrain=4.0))).words)
+    assert "cost 25 % more time" in slow
+
+
+def test_without_a_retrained_model_or_a_later_period_there_is_no_sentence() -> None:
+    assert "instead of retraining" not in usual_page()
+    data = retrained(eac=1.0, retrain=4.0)
+    first = {
+        name: {key: page for key, page in periods.items() if key == KEYS[1]}
+        for name, periods in data.diagnostics.items()
+    }
+    assert "instead of retraining" not in render(replace(data, diagnostics=first))
+
+
+def test_each_matrix_has_its_four_measures() -> None:
+    data = make_data()
+    before = scores("eac", KEYS[0], 9.0).with_columns(period=pl.lit(KEYS[1]))
+    later = {**data.scores["eac"], KEYS[1]: pl.concat([data.scores["eac"][KEYS[1]], before])}
+    page = render(replace(data, scores={**data.scores, "eac": later}))
+    assert "forgetting 0, backward transfer 0, forward transfer 4, plasticity 5</figcaption>" in page
+
+
 def test_a_model_worse_than_naive_is_said_to_be() -> None:
     data = make_data()
     worse = {**data.scores, "eac": {key: scores("eac", key, 6.0) for key in KEYS}}
