@@ -20,7 +20,6 @@ from st_pipeline.streams import Stream
 from st_pipeline.versions import VERSIONS
 
 SHOWN_ROWS = 30
-ON_REQUEST = "on_request"  # names the group of what neither schedule nor `run` makes unless it is asked for
 DIGITS = 5  # significant ones of a number in the UI
 AHEAD = timedelta(days=400)  # an open-ended N-day calendar is laid out this far; reloading the code moves it on
 LAG = timedelta(minutes=1)  # after which a new period of an open-ended N-day calendar appears
@@ -107,15 +106,24 @@ class StreamAssets:
         reach = known if self.stream.config.periods.end else known + SPARE_PERIODS
         return dg.TimeWindowPartitionMapping(start_offset=-reach, end_offset=0)
 
-    def group(self, model: str | None = None) -> str:
-        """The stream; of a model that is trained on request only, and of what is made of those, a group beside it."""
-        own = {"naive", *(known.name for known in self.stream.config.models)}
-        return self.name if model is None or model in own else f"{self.name}_{ON_REQUEST}"
+    @property
+    def on_request(self) -> str:
+        """Group of what neither the schedule nor `run` makes unless it is asked for."""
+        return f"{self.name}_on_request"
 
-    def common(self, asset: str, section: Any, *, model: str | None = None) -> dict[str, Any]:
-        """Group, owner and code version; `section` is the configuration that the asset's output depends on."""
+    def group(self, model: str) -> str:
+        """The stream's group; that beside it for a model that is trained on request only."""
+        own = {"naive", *(known.name for known in self.stream.config.models)}
+        return self.name if model in own else self.on_request
+
+    def common(self, asset: str, section: Any, *, group: str | None = None) -> dict[str, Any]:
+        """Group (the stream's if left out), owner and code version.
+
+        Args:
+            section: the configuration that the asset's output depends on.
+        """
         version = f"{VERSIONS[asset]}-{digest_of(section)[:12]}"
-        return {"group_name": self.group(model), "owners": [self.stream.config.owner], "code_version": version}
+        return {"group_name": group or self.name, "owners": [self.stream.config.owner], "code_version": version}
 
     def config(self, *fields: str) -> dict[str, Any]:
         """Named parts of the stream file, as JSON."""

@@ -55,10 +55,6 @@ def _newest_first(inputs: Mapping[str, Any], model: ModelConfig) -> list[str]:
     return sorted(inputs[model.parts[0]], reverse=True)
 
 
-def _parts(inputs: Mapping[str, Any], model: ModelConfig, period: str) -> dict[str, Any]:
-    return {part: inputs[part][period] for part in model.parts}
-
-
 def naive_asset(of: StreamAssets) -> dg.AssetsDefinition:
     """The same of the naive forecasts: last value, a day ago, a week ago, the usual value of the hour of the week."""
 
@@ -83,7 +79,7 @@ def naive_asset(of: StreamAssets) -> dg.AssetsDefinition:
 
 
 def _outs(of: StreamAssets, model: str, text: str) -> Mapping[str, dg.AssetOut]:
-    common = of.common("evaluation", of.config(*SECTIONS), model=model)
+    common = of.common("evaluation", of.config(*SECTIONS), group=of.group(model))
     texts = {
         "evaluation": text,
         "losses": f"Losses of {model} in every test window and step, for tests of significance.",

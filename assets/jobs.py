@@ -9,10 +9,11 @@ from st_pipeline.streams import Stream
 
 
 def stream_job(stream: Stream) -> UnresolvedAssetJobDefinition:
-    """All assets of the stream, one period a run."""
+    """All assets of the stream but those on request, one period a run."""
+    own = dg.AssetSelection.key_prefixes([stream.name])  # the group on request of one stream can be another's name
     return dg.define_asset_job(
         f"{stream.name}_period",
-        selection=dg.AssetSelection.groups(stream.name),
+        selection=dg.AssetSelection.groups(stream.name) & own,
         description=f"Everything of one period of {stream.name}. In order: a model continues its previous period.",
     )
 

@@ -87,7 +87,7 @@ def comparison_asset(of: StreamAssets) -> dg.AssetsDefinition:
         io_manager_key="frames",
         kinds={"polars", "parquet"},
         description="Every model against the champion: differences with intervals and tests; cost against error.",
-        **of.common("comparison", of.config("models", "compare", "champion", "horizon"), model="comparison"),
+        **of.common("comparison", of.config("models", "compare", "champion", "horizon"), group=of.on_request),
     )
     def comparison(**inputs: Any) -> dg.Output[Any]:
         from st_pipeline.evaluation.comparison import compare_with_champion

@@ -4,12 +4,14 @@ from collections.abc import Iterable
 
 import dagster as dg
 
+from assets.analyses import drill_asset, prompt_analysis_asset
 from assets.common import StreamAssets
 from assets.evaluations import evaluation_asset, naive_asset
 from assets.models import model_asset
 from assets.network import network_assets
 from assets.raw import raw_assets
 from assets.results import result_assets
+from assets.studies import study_asset
 from st_pipeline.streams import Stream, StreamFault, load_streams
 
 BROKEN = "broken_streams"
@@ -32,8 +34,11 @@ def stream_assets(stream: Stream) -> list[dg.AssetsDefinition]:
         *network_assets(of),
         *(model_asset(of, model) for model in models),
         *(evaluation_asset(of, model) for model in models),
+        *(prompt_analysis_asset(of, model) for model in models if model.prompt_pool),
+        *(drill_asset(of, model) for model in models),
         naive_asset(of),
         *result_assets(of),
+        *(study_asset(of, study) for study in stream.config.studies),
     ]
 
 

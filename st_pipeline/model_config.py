@@ -180,6 +180,17 @@ class StudyConfig(Part):
     def _one_of_both(self) -> Self:
         if bool(self.vary) == bool(self.cases):
             raise ValueError("expected either 'vary', one key with its values, or 'cases', named changes")
+        if self.vary and not self.values:
+            raise fault(f"study {self.name!r}, {self.key}: there are no values; give at least one", "vary")
+        for value in self.values:
+            if not isinstance(value, str | int | float | None):
+                found = (
+                    f"study {self.name!r}, {self.key}: found {value!r}, expected plain values; name it under 'cases'"
+                )
+                raise fault(found, "vary")
+        names = [_as_name(value) for value in self.values]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise fault(f"study {self.name!r}, {self.key}: two values would be called {min(twice)!r}", "vary")
         return self
 
     @property
@@ -204,11 +215,7 @@ class StudyConfig(Part):
     def _variant(self, base: ModelConfig, value: Any, changes: dict[str, Any]) -> ModelConfig:
         entry = base.model_dump(exclude_unset=True)
         for key, changed in changes.items():
-            *path, last = key.split(".")
-            section = entry
-            for part in path:
-                section = section.setdefault(part, {})
-            section[last] = changed
+            _put(entry, key, changed, study=self.name)
         entry["name"] = f"{base.name}_{self.name}_{_as_name(value)}"
         try:
             return ModelConfig.model_validate(entry)
@@ -217,6 +224,25 @@ class StudyConfig(Part):
             where = ".".join(str(part) for part in problem["loc"]) or self.key
             found = f"study {self.name!r}, {self.key} = {value!r}: {where}: {problem['msg']}"
             raise fault(found, "vary" if self.vary else "cases") from None
+
+
+def _put(entry: dict[str, Any], key: str, value: Any, *, study: str) -> None:
+    """Set a dotted key of a model's entry; sections that it leaves out are made.
+
+    Raises:
+        PydanticCustomError: there can be nothing at such a key.
+    """
+    if key == "name":
+        raise fault(f"study {study!r}: a study names its models itself; vary another key than 'name'", "studies")
+    *path, last = key.split(".")
+    section = entry
+    for part in path:
+        if section.get(part) is None:
+            section[part] = {}
+        section = section[part]
+        if not isinstance(section, dict):
+            raise fault(f"study {study!r}, {key} = {value!r}: {part!r} of the model has no keys of its own", "studies")
+    section[last] = value
 
 
 def _as_name(value: Any) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -22,15 +22,18 @@ from st_pipeline.training.pieces import workers
 from st_pipeline.training.settings import Settings
 from st_pipeline.types import Graph
 
+WATCHED_DIGITS = 6  # the last ones may depend on the number of threads
+
 
 @dataclass(frozen=True)
 class Epoch:
-    """Losses of one pass over the training windows."""
+    """Losses of one pass over the training windows, and what is watched of the model after it."""
 
     index: int
     loss: float
     validation: float
     seconds: float
+    watched: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,12 @@ class FitResult:
     epochs: tuple[Epoch, ...]
     best: int
     seconds: float
+
+    @property
+    def watched(self) -> dict[str, list[float]]:
+        """What was watched after every epoch, by name."""
+        names = self.epochs[0].watched if self.epochs else ()
+        return {name: [float(f"{epoch.watched[name]:.{WATCHED_DIGITS}g}") for epoch in self.epochs] for name in names}
 
 
 def fit(
@@ -97,7 +106,7 @@ def fit(
             error = validation_error(forecaster, validation, graph, settings, workers=team, most=objective.most)
             if not math.isfinite(mean) or not math.isfinite(error):
                 raise InputError(f"training diverged in epoch {index + 1} (loss {mean}); lower training.learning_rate")
-            history.append(Epoch(index + 1, mean, error, time.perf_counter() - tick))
+            history.append(Epoch(index + 1, mean, error, time.perf_counter() - tick, forecaster.watched()))
             if progress:
                 progress(history[-1])
             if error <= best_error:

@@ -294,6 +294,7 @@ class Learner:
             "best_epoch": result.best if result else 0,
             "train_loss": [epoch.loss for epoch in result.epochs] if result else [],
             "validation_error": [epoch.validation for epoch in result.epochs] if result else [],
+            **({"watched": result.watched} if result and result.watched else {}),
         }
         cost = {
             "seconds": result.seconds if result else 0.0,

@@ -21,6 +21,9 @@ CADENCES = ["year", "half-year", "quarter", "month", "week", "7d", "1d", "3d", "
 ZONES = ["UTC", "Australia/Melbourne", "America/Santiago"]  # the last has midnights that do not exist
 
 
+STUDY = {"name": "rank", "of": "eac", "vary": {"prompt_pool.rank": [1]}}
+
+
 def stream_of(**changes: Any) -> Stream:
     plain = {
         "name": "net",
@@ -41,8 +44,9 @@ def by_key(stream: Stream) -> dict[str, dg.AssetSpec]:
 
 def test_keys_are_those_of_the_architecture() -> None:
     network = ["raw_files", "sensors", "raw_readings", "edges", "readings", "node_set", "tensor", "adjacency", "drift"]
-    models = ["eac/backbone", "eac/prompt_pool", "online/backbone"]
-    scores = [f"{name}/{part}" for name in ("eac", "online", "naive") for part in ("evaluation", "diagnostics")]
+    models = ["eac/backbone", "eac/prompt_pool", "eac/prompt_analysis", "eac/drill", "online/backbone", "online/drill"]
+    kinds = ("evaluation", "losses", "diagnostics")
+    scores = [f"{name}/{part}" for name in ("eac", "online", "naive") for part in kinds]
     expected = {f"net/{name}" for name in (*network, *models, *scores, "report", "leaderboard")}
     assert set(by_key(stream_of())) == expected
 
@@ -65,8 +69,9 @@ def test_a_source_without_edges_has_no_edges() -> None:
 
 
 def test_every_asset_says_what_it_is() -> None:
-    for key, spec in by_key(stream_of(owner="team:roads")).items():
-        assert spec.group_name == "net", key
+    config = {"compare": {"methods": ["stkec"]}, "studies": [STUDY]}
+    for key, spec in by_key(stream_of(owner="team:roads", **config)).items():
+        assert spec.group_name in ("net", "net_on_request"), key
         assert list(spec.owners) == ["team:roads"], key
         assert spec.description and len(spec.description) > 20, key
         assert spec.kinds, key
@@ -76,7 +81,7 @@ def test_every_asset_says_what_it_is() -> None:
 def test_every_output_has_an_io_manager_of_ours() -> None:
     ours = io_managers()
     assert all(isinstance(manager, LakeIOManager) for manager in ours.values())
-    for made in stream_assets(stream_of()):
+    for made in stream_assets(stream_of(compare={"methods": ["stkec"]}, studies=[STUDY])):
         for name in made.node_def.output_dict:
             output = made.node_def.output_dict[name]
             if name in made.keys_by_output_name:
@@ -149,9 +154,12 @@ def test_a_period_sees_the_one_before_and_all_before(every: str) -> None:
 def test_names_that_dagster_joins_alike_do_not_clash() -> None:
     """Op names are the parts joined with two underscores; names may hold two underscores themselves."""
     plain = {"backbone": "stgnn", "strategy": "online"}
-    one = stream_of(models=[{"name": name, **plain} for name in ("b", "b__c", "b__evaluation")])
+    studies = [{"name": name, "of": "b", "vary": {"seed": [2]}} for name in ("c", "tensor", "c__study")]
+    models = [{"name": name, **plain} for name in ("b", "b__c", "b__evaluation", "b__drill")]
+    one = stream_of(models=models, studies=studies, compare={"methods": ["eac"]})
     two = stream_of(name="net__b", models=[{"name": "c", **plain}])
-    made = [asset for stream in (one, two) for asset in stream_assets(stream)]
+    three = stream_of(name="net__study", models=[{"name": "c", **plain}])
+    made = [asset for stream in (one, two, three) for asset in stream_assets(stream)]
     definitions = dg.Definitions(assets=made, resources=_resources())
     assert definitions.resolve_implicit_global_asset_job_def()
 

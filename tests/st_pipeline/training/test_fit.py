@@ -410,3 +410,31 @@ def test_where_the_counted_nodes_have_no_truth_to_be_judged_by_all_of_them_judge
     counted = torch.tensor([True, False, False, False, False])
     result, _ = fitted(selection=Selection(nodes=counted), validation=silent)
     assert all(epoch.validation > 0 for epoch in result.epochs)
+
+
+def test_what_is_watched_is_that_of_the_model_after_each_epoch(fitted, model) -> None:
+    forecaster, told = model(), []
+
+    def progress(epoch: Epoch) -> None:
+        told.append((epoch.watched, forecaster.watched()))
+
+    result, _ = fitted(forecaster=forecaster, progress=progress)
+    assert [recorded for recorded, _ in told] == [now for _, now in told]
+    assert result.watched.keys() == {"deviation", "share_6"}
+    for name, values in result.watched.items():
+        assert values == pytest.approx([recorded[name] for recorded, _ in told], rel=1e-5)
+    assert len(set(result.watched["deviation"])) == len(result.epochs) == 3
+
+
+def test_watching_changes_no_weight(fitted, model, monkeypatch) -> None:
+    _, watched = fitted()
+    monkeypatch.setattr(type(model()), "watched", lambda self: {})
+    result, plain = fitted()
+    assert torch.equal(weights(watched), weights(plain))
+    assert result.watched == {}
+
+
+def test_a_model_that_watches_nothing_has_no_record(fitted, model) -> None:
+    result, _ = fitted(forecaster=model().inner)
+    assert result.watched == {}
+    assert all(epoch.watched == {} for epoch in result.epochs)

@@ -164,6 +164,28 @@ def test_facts_say_what_a_part_is_and_cost_what_it_took(make_learner, history, l
     assert min(cost["seconds"], cost["peak_bytes"], cost["milliseconds_per_forecast"]) > 0
 
 
+def test_facts_hold_what_was_watched_of_prompts_alone(make_learner, history, live) -> None:
+    for parts in live(make_learner("eac"), history[:2]):
+        for part in parts.values():
+            assert part.facts["watched"].keys() == {"deviation", "share_6"}
+            assert all(len(values) == len(part.facts["train_loss"]) for values in part.facts["watched"].values())
+    (bare,) = live(make_learner("online", prompt_pool=None), history[:1])
+    assert "watched" not in bare["backbone"].facts
+    (untrained,) = live(make_learner("pretrain"), history[:2])[1:]
+    assert "watched" not in untrained["backbone"].facts
+
+
+def test_periods_after_the_first_are_trained_as_their_own_settings_say(make_learner, history, live) -> None:
+    training = {"epochs": 2, "batch": 64, "patience": 99}
+    plain, later = (
+        live(make_learner("online", training=given), history)
+        for given in (training, {**training, "later": {"epochs": 1, "learning_rate": 0.001}})
+    )
+    assert same_weights(plain[0]["backbone"], later[0]["backbone"])
+    assert [len(parts["backbone"].facts["train_loss"]) for parts in later] == [2, 1, 1]
+    assert not same_weights(plain[1]["backbone"], later[1]["backbone"])
+
+
 def test_progress_is_told_epoch_by_epoch(make_learner, history, compute) -> None:
     told = []
     make_learner("online").learn(history[0], None, compute=compute, progress=told.append)
