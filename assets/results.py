@@ -5,8 +5,10 @@ from typing import Any
 import dagster as dg
 
 from assets.common import StreamAssets, encoded, frame_metadata, headline_metadata, table
+from assets.pictures import picture
 from resources.failures import user_errors
 from resources.lake import AVAILABLE, HISTORY
+from st_pipeline.config import StreamConfig
 from st_pipeline.storage import FRAME, HTML
 
 
@@ -79,7 +81,7 @@ def comparison_asset(of: StreamAssets) -> dg.AssetsDefinition:
     """`comparison`: every model against the champion, with tests of significance."""
     config = of.stream.config
     names = ["naive", *(model.name for model in (*config.models, *config.compared))]
-    kinds = ("losses", "diagnostics")
+    kinds = ("evaluation", "losses", "diagnostics")
 
     @dg.asset(
         key=of.key("comparison"),
@@ -92,8 +94,23 @@ def comparison_asset(of: StreamAssets) -> dg.AssetsDefinition:
     def comparison(**inputs: Any) -> dg.Output[Any]:
         from st_pipeline.evaluation.comparison import compare_with_champion
 
+        by_kind = {kind: {name: inputs[f"{name}_{kind}"] for name in names} for kind in kinds}
         with user_errors():
-            found = compare_with_champion(config, {name: inputs[f"{name}_losses"] for name in names})
-        return encoded(found, FRAME, {**frame_metadata(found), "table": table(found, rows=200)})
+            found = compare_with_champion(config, by_kind["losses"])
+        pictures = _cost_against_error(config, by_kind["evaluation"], by_kind["diagnostics"])
+        return encoded(found, FRAME, {**frame_metadata(found), "table": table(found, rows=200), **pictures})
 
     return comparison
+
+
+def _cost_against_error(config: StreamConfig, scores: Any, diagnostics: Any) -> dict[str, Any]:
+    """Pareto chart of the champion's protocol, where there are costs."""
+    from st_pipeline.evaluation.cost_ledger import costs, costs_by_model
+    from st_pipeline.evaluation.leaderboard import collect, summary
+    from st_pipeline.reporting.cost_plot import cost_plot
+
+    rows = summary(collect(frame for by_period in scores.values() for frame in by_period.values()), config.horizon)
+    seconds = {row["model"]: row["later_seconds"] for row in costs_by_model(costs(diagnostics)).to_dicts()}
+    protocol = config.model(config.shown_model).protocol
+    figure = cost_plot(rows.to_dicts(), seconds, protocol=protocol, cost="seconds of a later period")
+    return {"cost_against_error": picture(figure)} if figure else {}
