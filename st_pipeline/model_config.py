@@ -169,12 +169,14 @@ class StudyConfig(Part):
 
     Either `vary`: one dotted key of the model's entry with the values it takes, e.g. `{prompt_pool.rank: [2, 4, 6]}`;
     or `cases`: names with the dotted keys that each changes, e.g. `{mse: {training.loss: mse}}`, for an ablation.
+    With `seeds` the variants are trained with those instead of the model's own.
     """
 
     name: Name
     of: Name
     vary: dict[str, tuple[Any, ...]] = Field(default_factory=dict, max_length=1)
     cases: dict[Name, dict[str, Any]] = Field(default_factory=dict)
+    seeds: tuple[Seed, ...] = Field((), max_length=100)
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
@@ -217,6 +219,9 @@ class StudyConfig(Part):
         for key, changed in changes.items():
             _put(entry, key, changed, study=self.name)
         entry["name"] = f"{base.name}_{self.name}_{_as_name(value)}"
+        if self.seeds:
+            entry["seeds"] = self.seeds
+            entry.pop("seed", None)
         try:
             return ModelConfig.model_validate(entry)
         except ValidationError as error:

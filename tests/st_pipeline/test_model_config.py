@@ -153,6 +153,20 @@ def test_cases_change_several_keys_together() -> None:
     assert (config.studies[0].key, config.studies[0].values) == ("case", ("plain", "squares"))
 
 
+@pytest.mark.parametrize("own", [{"seed": 4}, {"seeds": [4, 5]}, {}])
+def test_a_study_has_seeds_of_its_own_or_those_of_the_model(own: dict[str, Any]) -> None:
+    models = [{**EAC, **own}]
+    given = small(models=models, **study(seeds=[7, 8])).studied["rank"]
+    assert {model.runs for model in given.values()} == {(7, 8)}
+    kept = small(models=models, **study()).studied["rank"]
+    assert {model.runs for model in kept.values()} == {ModelConfig.model_validate(models[0]).runs}
+
+
+def test_a_case_may_change_nothing() -> None:
+    (same,) = small(**study(vary={}, cases={"as_shipped": {}})).studied["rank"].values()
+    assert same.model_copy(update={"name": "eac"}) == small().model("eac")
+
+
 def test_a_compared_method_can_be_studied() -> None:
     config = small(compare={"methods": ["stkec"]}, **study(of="stkec", vary={"training.later.learning_rate": [0.1]}))
     (model,) = config.studied["rank"].values()
