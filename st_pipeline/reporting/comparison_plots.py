@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from st_pipeline.errors import InputError
 from st_pipeline.reporting.plots import EDGE, GREY, INK, NEW, PALETTE, new_figure
@@ -96,6 +97,9 @@ def pareto_plot(
     best = non_dominated(costs, errors)
     paid = [name for name in sorted(errors, key=lambda name: (errors[name], name)) if costs[name] > 0]
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(cost)
     axes.set_ylabel(error)
     for name in (name for name in errors if not costs[name]):
