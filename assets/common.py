@@ -111,6 +111,12 @@ class StreamAssets:
         """Group of what neither the schedule nor `run` makes unless it is asked for."""
         return f"{self.name}_on_request"
 
+    @property
+    def names_on_request(self) -> list[str]:
+        """Models that are trained on request only."""
+        own = {model.name for model in self.stream.config.models}
+        return [model.name for model in self.stream.config.every_model if model.name not in own]
+
     def group(self, model: str) -> str:
         """The stream's group; that beside it for a model that is trained on request only."""
         own = {"naive", *(known.name for known in self.stream.config.models)}

@@ -7,16 +7,15 @@ import dagster as dg
 from assets.common import StreamAssets, encoded, frame_metadata, headline_metadata, table
 from assets.pictures import picture
 from resources.failures import user_errors
-from resources.lake import AVAILABLE, HISTORY
+from resources.lake import AVAILABLE, HISTORY, History
 from st_pipeline.config import StreamConfig
-from st_pipeline.storage import FRAME, HTML
+from st_pipeline.storage import FRAME, HTML, lake
 
 
 def result_assets(of: StreamAssets) -> list[dg.AssetsDefinition]:
     """`report`, `leaderboard` and, where methods are compared, `comparison`."""
     config = of.stream.config
     models = ["naive", *(model.name for model in config.models)]
-    every = ["naive", *(model.name for model in config.every_model)]
 
     @dg.asset(
         key=of.key("report"),
@@ -61,7 +60,7 @@ def result_assets(of: StreamAssets) -> list[dg.AssetsDefinition]:
 
     @dg.asset(
         key=of.key("leaderboard"),
-        ins={name: dg.AssetIn(of.key(name, "evaluation"), metadata=AVAILABLE) for name in every},
+        ins={name: dg.AssetIn(of.key(name, "evaluation"), metadata=AVAILABLE) for name in models},
         io_manager_key="frames",
         kinds={"polars", "parquet"},
         description="All scores of all models and periods in tidy rows, and a summary, best model first.",
@@ -70,11 +69,22 @@ def result_assets(of: StreamAssets) -> list[dg.AssetsDefinition]:
     def leaderboard(**evaluations: Any) -> dg.Output[Any]:
         from st_pipeline.evaluation.leaderboard import collect, summary
 
-        rows = collect(frame for name in every for frame in evaluations[name].values())
+        found = {**evaluations, **{name: made_so_far(of, name) for name in of.names_on_request}}
+        rows = collect(frame for by_period in found.values() for frame in by_period.values())
         headline = headline_metadata(summary(rows, config.horizon))
         return encoded(rows, FRAME, {**frame_metadata(rows), **headline})
 
     return [report, leaderboard, *([comparison_asset(of)] if config.compare else [])]
+
+
+def made_so_far(of: StreamAssets, model: str) -> History[Any]:
+    """Scores of a model that is trained on request, by period, as far as there are any.
+
+    They are no inputs to Dagster, which would ask its database for each of them and period, made or not.
+    """
+    key = (of.name, model, "evaluation")
+    periods = [period.key for period in of.stream.config.calendar.periods()]
+    return History(key, [period for period in periods if lake().exists(key, period, FRAME)], FRAME)
 
 
 def comparison_asset(of: StreamAssets) -> dg.AssetsDefinition:

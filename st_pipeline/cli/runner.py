@@ -53,6 +53,11 @@ class Scope:
     compare: bool = False
     studies: bool = False
 
+    @property
+    def on_request(self) -> bool:
+        """Whether models are asked for that the leaderboard shows without depending on them."""
+        return self.compare or self.studies
+
 
 def scope(
     stream: Stream, periods: str | None, models: str | None, *, compare: bool = False, studies: bool = False
@@ -129,7 +134,8 @@ class Runner:
             for keys in stages:
                 step(self._stale(keys, period), period, len(keys))
         for final in finals:
-            step([final] if self._is_behind(final) else self._stale([final], None), None, 1)
+            news = final == self._key(FINAL) and wanted.on_request and bool(self.outcome.materialised)
+            step([final] if news or self._is_behind(final) else self._stale([final], None), None, 1)
         return self.outcome
 
     def _finals(self, wanted: Scope) -> list[dg.AssetKey]:

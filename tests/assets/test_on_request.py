@@ -102,7 +102,7 @@ def test_a_stream_called_like_the_group_of_another_has_a_job_of_its_own() -> Non
     assert len(keys_of_job(found, "net")) == len(keys_of_job(found, "net_on_request"))
 
 
-def test_a_study_needs_its_models_alone_and_the_leaderboard_all() -> None:
+def test_a_study_needs_its_models_alone_and_the_leaderboard_the_streams_own() -> None:
     stream = stream_of(**ASKED)
     of, graph = StreamAssets(stream), definitions(stream).resolve_asset_graph()
 
@@ -111,8 +111,8 @@ def test_a_study_needs_its_models_alone_and_the_leaderboard_all() -> None:
 
     names = ("eac", "eac_rank_1", "eac_rank_4")
     assert parents("study", "rank") == {f"{name}/{kind}" for name in names for kind in ("evaluation", "diagnostics")}
-    every = {model.name for model in stream.config.every_model} | {"naive"}
-    assert parents("leaderboard") == {f"{name}/evaluation" for name in every}
+    own = {model.name for model in stream.config.models} | {"naive"}
+    assert parents("leaderboard") == {f"{name}/evaluation" for name in own}
     assert not {name for name in parents("report") if name.startswith(("retrain", "eac_rank"))}
 
 
