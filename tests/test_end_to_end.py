@@ -47,7 +47,8 @@ def shrunken(folder: Path) -> dict[str, Any]:
         model["training"] = {**model.get("training", {}), "epochs": 3}
         model["seeds"] = model.get("seeds", [1])[:2]
     periods = {"every": "half-year", "start": "2012-01-01", "end": "2013-01-01"}
-    return {**document, "name": NAME, "models": models, "periods": periods, "champion": "eac_calendar"}
+    kept = {key: value for key, value in document.items() if key not in ("compare", "studies")}
+    return {**kept, "name": NAME, "models": models, "periods": periods, "champion": "eac_calendar"}
 
 
 def simulated() -> dict[str, Any]:
@@ -64,6 +65,7 @@ def asset_names(periods: list[str]) -> set[str]:
     """Every asset of the stream, those by period once for each."""
     graph = build().resolve_asset_graph()
     keys = [key for key in graph.materializable_asset_keys if key.path[0] == NAME]
+    keys = [key for key in keys if graph.get(key).group_name == NAME]  # the rest is made on request
     by_period = {key: graph.get(key).is_partitioned for key in keys}
     return {
         "/".join(key.path) + suffix
@@ -128,7 +130,8 @@ def test_the_leaderboard_has_every_model_and_naive_forecast_with_finite_errors(w
         assert all(math.isfinite(row["value"]) for row in own)
         assert all(row["value"] > 0 for row in own if row["metric"] != "r2")
     backwards = {(row["trained_through"], row["period"]) for row in rows if row["model"] == "eac_calendar"}
-    assert backwards == {(after, on) for after in walk.periods for on in walk.periods if on <= after}
+    ahead = set(zip(walk.periods, walk.periods[1:], strict=False))  # what the model before a period makes of it
+    assert backwards == {(after, on) for after in walk.periods for on in walk.periods if on <= after} | ahead
 
 
 def test_reports_are_small_and_fetch_nothing(walk: Walk) -> None:
