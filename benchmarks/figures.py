@@ -5,14 +5,17 @@ from __future__ import annotations
 import ctypes
 import gc
 import json
-import re
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 import torch
+
+from st_pipeline.training.compute import peak_bytes, reset_peak
+
+CPU = torch.device("cpu")
+MIB = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -67,9 +70,8 @@ def memory_mib(*, reset: bool = False) -> float:
     if reset:
         gc.collect()
         ctypes.CDLL("libc.so.6").malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    return int(found[1]) / 1024 if found else float("nan")
+        reset_peak(CPU)
+    return peak_bytes(CPU) / MIB
 
 
 def table(header: list[str], rows: list[list[object]]) -> str:

@@ -7,8 +7,6 @@ of raw readings, metrics from whole arrays. Nothing outside this folder uses it.
 
 from __future__ import annotations
 
-import copy
-import time
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -123,14 +121,3 @@ def test(model: PlainEAC, adjacency: Tensor, samples: Samples, size: int) -> dic
             scores["rmse"].append(float(np.sqrt(np.nan_to_num((f - t) ** 2 * mask).mean(dtype=np.float64))))
             scores["mape"].append(float(np.nan_to_num(np.abs((f - t) / t) * mask).mean(dtype=np.float64)) * 100)
     return scores
-
-
-def timed_copy(model: PlainEAC) -> PlainEAC:
-    """The same weights, to be trained again."""
-    return copy.deepcopy(model)
-
-
-def seconds(action: object) -> float:
-    begin = time.perf_counter()
-    action()  # type: ignore[operator]
-    return time.perf_counter() - begin

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from st_pipeline.errors import InputError
@@ -77,19 +77,26 @@ class Part(BaseModel):
 
 
 class OpenPart(BaseModel):
-    """A section whose further keys are the options of a registered entry, checked against that entry."""
+    """A section that names a registered entry; further keys are the entry's options, checked against it.
+
+    A subclass says which `registry` has the entries, and which of its fields names one: `entry_key`.
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
+    registry: ClassVar[Registry[Any]]
+    entry_key: ClassVar[str] = "name"
+
     def spec(self) -> dict[str, Any]:
         """The entry's name and options, as `Registry.build` takes them."""
-        raise NotImplementedError
+        return {"name": getattr(self, self.entry_key), **(self.model_extra or {})}
 
-    def _check(self, registry: Registry[Any]) -> Self:
+    @model_validator(mode="after")
+    def _options(self) -> Self:
         if "name" in (self.model_extra or {}):
             raise fault("there is no such key", "name")
         try:
-            registry.validate(self.spec())
+            self.registry.validate(self.spec())
         except InputError as error:
             raise fault(str(error), error.field) from None
         return self

@@ -21,27 +21,17 @@ RESULTS = {"naive", "evaluation", "forecast", "leaderboard", "report", "comparis
 class BackboneConfig(OpenPart):
     """A backbone by name; further keys are its options."""
 
+    registry = BACKBONES
+
     name: str
-
-    def spec(self) -> dict[str, Any]:
-        return {"name": self.name, **(self.model_extra or {})}
-
-    @model_validator(mode="after")
-    def _options(self) -> Self:
-        return self._check(BACKBONES)
 
 
 class StrategyConfig(OpenPart):
     """A strategy by name; further keys are its options."""
 
+    registry = STRATEGIES
+
     name: str
-
-    def spec(self) -> dict[str, Any]:
-        return {"name": self.name, **(self.model_extra or {})}
-
-    @model_validator(mode="after")
-    def _options(self) -> Self:
-        return self._check(STRATEGIES)
 
 
 class PromptPoolConfig(Part):

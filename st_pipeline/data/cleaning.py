@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from st_pipeline.config import StreamConfig
-from st_pipeline.data.clock import is_shift, resolve, step_count, step_index, step_times
+from st_pipeline.data.clock import common_shift, resolve, shifted, step_count, step_index, step_times
 from st_pipeline.data.quality import DUPLICATE, FLAGS, OFF_GRID, flag_sensors
 from st_pipeline.periods import Period
 
@@ -70,17 +70,15 @@ def _regular(
 
     Rows are looked at some at a time, which saves most of the memory and with it most of the time.
     """
-    if not is_shift(raw["timestamp"], config):
+    shift = common_shift(raw["timestamp"], config)
+    if shift is None:
         return None
     taken = np.zeros(len(ids) * count, dtype=bool)
     grids = {name: np.full(len(taken), np.nan, dtype=_width(raw.schema[name])) for name in config.variable_names}
     for rows in raw.iter_slices(SLICE):
-        step, near = step_index(resolve(rows, config)["timestamp"], period, config)
-        if not (near & (step >= 0) & (step < count)).all():
+        cell, has_cell = _cell_of(shifted(rows, shift), ids, config, period, count)
+        if not has_cell.all():
             return None
-        cell = places(rows["sensor_id"], ids)
-        cell *= count
-        cell += step
         taken[cell] = True
         for name, grid in grids.items():
             grid[cell] = rows[name].to_numpy()
@@ -91,23 +89,31 @@ def _sort_out(raw: pl.DataFrame, ids: pl.Series, config: StreamConfig, period: P
     rows = resolve(raw, config)
     names = config.variable_names
     by_value = [*(["received"] if "received" in rows.columns else []), *names]
-    step, near = step_index(rows["timestamp"], period, config)
-    near &= (step >= 0) & (step < count) & ~rows["skipped"].to_numpy()
+    cell, has_cell = _cell_of(rows, ids, config, period, count)
     strays = rows.clear()
-    if not near.all():
-        strays = rows.filter(~near).sort("sensor_id", "timestamp", *by_value, nulls_last=True)
-        rows, step = rows.filter(near), step[near]
-    cell = places(rows["sensor_id"], ids)
-    cell *= count
-    cell += step
+    if not has_cell.all():
+        strays = rows.filter(~has_cell).sort("sensor_id", "timestamp", *by_value, nulls_last=True)
+        rows, cell = rows.filter(has_cell), cell[has_cell]
     several = _shared(cell, len(ids) * count)
     repeated = rows.clear().with_columns(pl.Series("step", [], dtype=pl.Int64))
     if several is not None:
-        repeated = rows.filter(several).with_columns(pl.Series("step", step[several]))
+        repeated = rows.filter(several).with_columns(pl.Series("step", cell[several] % count))
         rows, cell = rows.filter(~several), cell[~several]
     agreed, duplicates = _agree(repeated, names, by_value)
     agreed_cell = places(agreed["sensor_id"], ids) * count + agreed["step"].to_numpy()
     return Rows(rows.select(names), cell, agreed, agreed_cell, duplicates, strays)
+
+
+def _cell_of(
+    rows: pl.DataFrame, ids: pl.Series, config: StreamConfig, period: Period, count: int
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Of resolved rows: the cell each belongs to, and whether there is that cell."""
+    step, there = step_index(rows["timestamp"], period, config)
+    there &= (step >= 0) & (step < count) & ~rows["skipped"].to_numpy()
+    cell = places(rows["sensor_id"], ids)
+    cell *= count
+    cell += step
+    return cell, there
 
 
 def _shared(cell: NDArray[np.int64], cells: int) -> NDArray[np.bool_] | None:

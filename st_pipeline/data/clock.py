@@ -23,24 +23,29 @@ def resolve(raw: pl.DataFrame, config: StreamConfig) -> pl.DataFrame:
     depend on the order of the rows; a single row is the first. A label that a clock change skips is `skipped` and
     read as if the clock had not changed.
     """
-    shift = config.step if config.source.interval == "end" else timedelta(0)
-    if raw.schema["timestamp"] == pl.Datetime("ms", "UTC"):
-        return raw.with_columns(pl.col("timestamp") - shift, pl.lit(False).alias("skipped"))
-    if (offset := _constant_offset(raw["timestamp"], config.timezone)) is not None:
-        moved = pl.col("timestamp") + (offset - shift) if offset != shift else pl.col("timestamp")
-        return raw.with_columns(moved.dt.replace_time_zone("UTC"), pl.lit(False).alias("skipped"))
+    if (shift := common_shift(raw["timestamp"], config)) is not None:
+        return shifted(raw, shift)
     labels = raw.select("timestamp").unique().with_columns(_instants(config.timezone))
     rows = raw.join(labels, on="timestamp", how="left", maintain_order="left")
     twice = pl.col("first") != pl.col("second")
     if rows.select(twice.any()).item():
         rows = pl.concat([rows.filter(~twice), _choose(rows.filter(twice), rows, config)])
-    instant = pl.col("first").dt.convert_time_zone("UTC") - shift
+    instant = pl.col("first").dt.convert_time_zone("UTC") - config.label_lag
     return rows.with_columns(instant.alias("timestamp")).drop("first", "second")
 
 
-def is_shift(labels: pl.Series, config: StreamConfig) -> bool:
-    """Whether `resolve` moves all these timestamps by the same, so that rows need not know of each other."""
-    return labels.dtype == pl.Datetime("ms", "UTC") or _constant_offset(labels, config.timezone) is not None
+def common_shift(labels: pl.Series, config: StreamConfig) -> timedelta | None:
+    """What `resolve` moves all these timestamps by, if that is the same, so that rows need not know of each other."""
+    if labels.dtype == pl.Datetime("ms", "UTC"):
+        return -config.label_lag
+    offset = _constant_offset(labels, config.timezone)
+    return None if offset is None else offset - config.label_lag
+
+
+def shifted(raw: pl.DataFrame, shift: timedelta) -> pl.DataFrame:
+    """Any of the rows that `shift` is common to, as `resolve` returns them."""
+    moved = pl.col("timestamp") + shift if shift else pl.col("timestamp")
+    return raw.with_columns(moved.dt.replace_time_zone("UTC"), pl.lit(False).alias("skipped"))
 
 
 def _constant_offset(labels: pl.Series, timezone: str) -> timedelta | None:

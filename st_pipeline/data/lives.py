@@ -7,8 +7,8 @@ from datetime import date, timedelta
 import numpy as np
 import polars as pl
 
-from st_pipeline.config import LivesConfig
 from st_pipeline.data.positions import positions_at
+from st_pipeline.data_config import LivesConfig
 from st_pipeline.periods import Period
 from st_pipeline.storage import JSON, Codec
 from st_pipeline.types import NodeSet

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from st_pipeline.config import VariableConfig
+from st_pipeline.data_config import VariableConfig
 
 FLAGS = ("observed", "missing", "sentinel", "duplicate", "out_of_range", "stuck", "spike", "off_grid")
 OBSERVED, MISSING, SENTINEL, DUPLICATE, OUT_OF_RANGE, STUCK, SPIKE, OFF_GRID = range(len(FLAGS))
@@ -30,7 +31,7 @@ def flag_sensors(values: NDArray[Any], conflict: NDArray[np.bool_], rules: Varia
         part = slice(first, first + CHUNK)
         flags[part] = flag_cells(values[part].astype(np.float64), conflict[part], rules, step)
 
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         for _ in pool.map(work, range(0, len(values), CHUNK)):
             pass
     return flags

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from st_pipeline.config import SplitConfig
+from st_pipeline.data_config import SplitConfig
 from st_pipeline.errors import InputError
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, timedelta
+from datetime import UTC
 
 import polars as pl
 
@@ -21,10 +21,9 @@ def raw_summary(raw: pl.DataFrame, config: StreamConfig, period: Period) -> pl.D
     Columns: sensor_id, rows, repeated (share of rows whose time was landed before), empty (share of rows without a
     target), outside (rows whose label is not in the period), first, last.
     """
-    shift = config.step if config.source.interval == "end" else timedelta(0)
     zoned = getattr(raw.schema["timestamp"], "time_zone", None)
     bounds = [moment.astimezone(UTC) if zoned else moment.replace(tzinfo=None) for moment in (period.start, period.end)]
-    begins = pl.col("timestamp") - shift
+    begins = pl.col("timestamp") - config.label_lag
     target = config.variable_names[0]
     return (
         raw.group_by("sensor_id")

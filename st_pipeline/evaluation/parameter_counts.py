@@ -9,8 +9,9 @@ from st_pipeline.config import StreamConfig
 from st_pipeline.evaluation.published import Parameters, published_parameters, published_setting, published_streams
 from st_pipeline.models.base import count_parameters
 from st_pipeline.strategies import strategies
-from st_pipeline.training.learner import BACKBONE, Learner
+from st_pipeline.training.learner import Learner
 from st_pipeline.training.reproducibility import seeded
+from st_pipeline.training.trained import BACKBONE
 from st_pipeline.types import NodeSet
 
 

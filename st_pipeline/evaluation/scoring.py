@@ -25,9 +25,10 @@ from st_pipeline.model_config import NAIVE_MODELS, ModelConfig, ScalingConfig
 from st_pipeline.training.checkpoint import BySeed, Checkpoint, cost_of_seeds
 from st_pipeline.training.compute import Compute
 from st_pipeline.training.forecasts import forecasts, map_forecasts
-from st_pipeline.training.learner import BACKBONE, Learner, Trained
+from st_pipeline.training.learner import Learner
 from st_pipeline.training.pieces import workers
 from st_pipeline.training.reproducibility import derive_seed, seeded
+from st_pipeline.training.trained import BACKBONE, Trained
 from st_pipeline.types import Graph, NodeSet
 
 TRACE_DAYS = 7  # of the test part, that a trace shows

@@ -12,12 +12,13 @@ from st_pipeline.errors import InputError
 from st_pipeline.layers.graph_conv import LinearMap
 from st_pipeline.layers.low_rank import AdaptedLinear, Adapters
 from st_pipeline.models.base import Criterion, Forecaster
+from st_pipeline.models.wrapper import Wrapper
 from st_pipeline.types import Graph, Target, Window
 
 HIDDEN = "hidden"
 
 
-class LoRA(Forecaster):
+class LoRA(Wrapper):
     """A backbone whose linear maps have low-rank increments; without adapters it is the backbone.
 
     `weights`: every linear layer's W (out, in) becomes W + sum_p (A_p B_p)^T, p counting the periods; this is the
@@ -34,44 +35,14 @@ class LoRA(Forecaster):
     """
 
     def __init__(self, inner: Forecaster, *, rank: int, place: Literal["weights", "hidden"]) -> None:
-        super().__init__()
-        self.inner = inner
-        self.shape = inner.shape
-        self.separable = inner.separable
+        super().__init__(inner)
         self.adapters = _of_weights(inner, rank) if place == "weights" else _of_hidden(inner, rank)
-
-    @property
-    def width(self) -> int:
-        return self.inner.width
-
-    @property
-    def working_width(self) -> int:
-        return self.inner.working_width
-
-    def embed(self, window: Window, graph: Graph) -> Tensor:
-        return self.inner.embed(window, graph)
-
-    def core(self, hidden: Tensor, window: Window, graph: Graph) -> Tensor:
-        return self.inner.core(hidden, window, graph)
-
-    def head(self, hidden: Tensor) -> Tensor:
-        return self.inner.head(hidden)
-
-    def forward(self, window: Window, graph: Graph) -> Tensor:
-        out: Tensor = self.inner(window, graph)
-        return out
-
-    def prompted(self, prompt: Tensor, window: Window, graph: Graph) -> Tensor:
-        return self.inner.prompted(prompt, window, graph)
 
     def training_loss(self, window: Window, target: Target, graph: Graph, criterion: Criterion) -> Tensor:
         return self.inner.training_loss(window, target, graph, criterion)
 
     def parts(self) -> dict[str, nn.Module]:
-        return {**self.inner.parts(), "lora": self.adapters}
-
-    def watched(self) -> dict[str, float]:
-        return self.inner.watched()
+        return {**super().parts(), "lora": self.adapters}
 
 
 @runtime_checkable

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from st_pipeline.layers.node_table import NodeTable
 from st_pipeline.models.base import Forecaster
+from st_pipeline.models.wrapper import Wrapper
 from st_pipeline.types import Graph, Window
 
 BOUND = 0.1  # all prompt parameters start uniform in [-0.1, 0.1], as in the public code
@@ -45,7 +46,7 @@ class PromptTable(nn.Module):
         return rows if self.basis is None else rows @ self.basis
 
 
-class PromptPool(Forecaster):
+class PromptPool(Wrapper):
     """Adds a prompt per node to the embedding of a backbone: for `stgnn`, EAC's X + P.
 
     Args:
@@ -54,34 +55,17 @@ class PromptPool(Forecaster):
     """
 
     def __init__(self, inner: Forecaster, *, rank: int | None) -> None:
-        super().__init__()
-        self.inner = inner
-        self.shape = inner.shape
-        self.separable = inner.separable
+        super().__init__(inner)
         self.prompts = PromptTable(inner.shape.num_nodes, rank, inner.width)
 
-    @property
-    def width(self) -> int:
-        return self.inner.width
-
-    @property
-    def working_width(self) -> int:
-        return self.inner.working_width
-
     def embed(self, window: Window, graph: Graph) -> Tensor:
-        return self.inner.embed(window, graph) + self.prompts()
-
-    def core(self, hidden: Tensor, window: Window, graph: Graph) -> Tensor:
-        return self.inner.core(hidden, window, graph)
-
-    def head(self, hidden: Tensor) -> Tensor:
-        return self.inner.head(hidden)
+        return super().embed(window, graph) + self.prompts()
 
     def forward(self, window: Window, graph: Graph) -> Tensor:
         return self.inner.prompted(self.prompts(), window, graph)
 
     def parts(self) -> dict[str, nn.Module]:
-        return {**self.inner.parts(), "prompt_pool": self.prompts}
+        return {**super().parts(), "prompt_pool": self.prompts}
 
     def watched(self) -> dict[str, float]:
         """`deviation`, what the prompts add to D under Proposition 1, and `share_6` of their spectrum.
@@ -91,7 +75,7 @@ class PromptPool(Forecaster):
         prompts = self.prompts.table().detach().cpu().double()
         shares = cumulative_shares(torch.linalg.svdvals(prompts))
         own = {"deviation": float(deviation(prompts)), "share_6": float(shares[:WATCHED_AT][-1])}
-        return {**self.inner.watched(), **own}
+        return {**super().watched(), **own}
 
 
 def deviation(x: Tensor) -> Tensor:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from st_pipeline.errors import InputError
 from st_pipeline.registry import STRATEGIES
 from st_pipeline.strategies.base import Arrival, Selection, Strategy
 from st_pipeline.strategies.parts.neighbourhood import train_on, with_targets
+from st_pipeline.strategies.parts.options import check_least
 from st_pipeline.strategies.parts.sensors import newcomers
 from st_pipeline.types import NodeSet, Period
 
@@ -26,8 +26,7 @@ class OnlineNew(Strategy):
     """
 
     def __init__(self, *, hops: int = 2, published: bool = False) -> None:
-        if hops < 0:
-            raise InputError(f"strategy 'online_new': hops is {hops}, expected 0 or more")
+        check_least("online_new", hops=hops)
         self.hops = hops
         self.published = published
 

@@ -12,19 +12,20 @@ from st_pipeline.errors import InputError
 from st_pipeline.layers.pattern_memory import AttentionLabels, PatternMemory
 from st_pipeline.models.base import Forecaster
 from st_pipeline.registry import STRATEGIES
-from st_pipeline.strategies.base import Arrival, Selection, Strategy
+from st_pipeline.strategies.base import Arrival
+from st_pipeline.strategies.parts.chosen_sensors import ChosenSensors
 from st_pipeline.strategies.parts.daily_patterns import Profiles, daily_profiles, distances
-from st_pipeline.strategies.parts.elastic_weights import ElasticWeights
-from st_pipeline.strategies.parts.neighbourhood import train_on, with_targets
+from st_pipeline.strategies.parts.neighbourhood import with_targets
+from st_pipeline.strategies.parts.options import check_least, check_shares
 from st_pipeline.strategies.parts.pattern_bank import PatternBank
-from st_pipeline.strategies.parts.sensors import newcomers, rows_of
+from st_pipeline.strategies.parts.sensors import kept, newcomers, rows_of
 from st_pipeline.types import NodeSet, Period
 
 STABLE = 0.1  # of the replayed sensors
 
 
 @STRATEGIES.register
-class PatternExpansion(Strategy):
+class PatternExpansion(ChosenSensors):
     """Later periods train on the neighbourhood of new, evolved and replayed sensors; weights are held near the last.
 
     A sensor has evolved by the Wasserstein distance between its mean day of the period before and of this one. Replay
@@ -39,10 +40,7 @@ class PatternExpansion(Strategy):
         cap: share of the sensors beyond which chance decides, of new sensors too.
         capped: share that is then trained on.
         keep: patterns that a sensor's label names, those most like it.
-        strength: of the penalty, lambda.
-        fisher: when the importance of weights is measured: after a period's training on its data, for the next; or
-            at the arrival of a period on the new data before training (public code).
-        hops: how far around the chosen sensors the model sees.
+        strength: as in `ChosenSensors`, like `fisher` and `hops`.
         published: the neighbourhood, the drawing with replacement and the shares rounded down of the public code;
             otherwise shares are rounded up, so that a small network has them too.
 
@@ -63,25 +61,17 @@ class PatternExpansion(Strategy):
         hops: int = 2,
         published: bool = False,
     ) -> None:
-        for option, share in {"evolved": evolved, "replay": replay, "cap": cap, "capped": capped}.items():
-            if not 0 <= share <= 1:
-                raise InputError(f"strategy 'pecpm': {option} is {share}, expected a share from 0 to 1")
+        super().__init__("pecpm", strength=strength, fisher=fisher, hops=hops, published=published)
+        check_shares("pecpm", evolved=evolved, replay=replay, cap=cap, capped=capped)
         if capped > cap:
             raise InputError(f"strategy 'pecpm': capped is {capped}, expected at most cap, which is {cap}")
-        for option, value, least in (("keep", keep, 1), ("strength", strength, 0), ("hops", hops, 0)):
-            if value < least:
-                raise InputError(f"strategy 'pecpm': {option} is {value}, expected {least} or more")
+        check_least("pecpm", 1, keep=keep)
         self.evolved = evolved
         self.replay = replay
         self.cap = cap
         self.capped = capped
         self.keep = keep
-        self.fisher = fisher
-        self.hops = hops
-        self.published = published
-        self.weights = ElasticWeights(strength)
         self.bank = PatternBank()
-        self._selection = Selection()
 
     def prepare(self, forecaster: Forecaster, period: Period, nodes: NodeSet) -> Forecaster:
         assert isinstance(period, Arrival)
@@ -90,35 +80,26 @@ class PatternExpansion(Strategy):
         profiles = daily_profiles(period.network.train, steps_per_day=period.steps_per_day)
         new = newcomers(nodes)
         if period.index == 0:
-            self._selection, changed = Selection(), new
+            self.choose_all()
+            changed = new
         else:
             ranked = _by_evolution(period, profiles)
             changed = torch.cat([new, ranked[: self._count(self.evolved, nodes)]])
             chosen = torch.cat([changed, self._replayed(ranked, period, nodes)]).unique()
             chosen = self._capped(with_targets(chosen, period.network.train), period, nodes)
-            self._selection = train_on(chosen, period.network.graph, hops=self.hops, published=self.published)
-        if self.fisher == "arrival" and period.index and self._selection.train:
-            self.weights.anchor(forecaster, period.gradients(forecaster))
+            self.choose(chosen, forecaster, period)
         self._teach(forecaster, profiles, changed, period)
         return forecaster
 
-    def select(self, period: Period, nodes: NodeSet) -> Selection:
-        return self._selection
-
-    def penalty(self, forecaster: Forecaster) -> Tensor:
-        return self.weights.penalty(forecaster)
-
     def consolidate(self, forecaster: Forecaster, period: Period) -> None:
-        assert isinstance(period, Arrival)
         _tell(forecaster, None)  # the labels are no part of the Fisher information, which is that of the forecast
-        if self.fisher == "consolidated":
-            self.weights.anchor(forecaster, period.gradients(forecaster))
+        super().consolidate(forecaster, period)
 
     def state(self) -> dict[str, Tensor]:
-        return self.weights.state() | self.bank.state()
+        return super().state() | self.bank.state()
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        self.weights.load_state(state)
+        super().load_state(state)
         self.bank.load_state(state)
 
     def _replayed(self, ranked: Tensor, period: Arrival, nodes: NodeSet) -> Tensor:
@@ -158,7 +139,7 @@ class PatternExpansion(Strategy):
         else:
             self.bank.build(profiles, len(memory), period.generator)
         values, known = self.bank.labels(profiles, len(memory), keep=self.keep)
-        device, rows = memory.patterns.device, self._selection.rows
+        device, rows = memory.patterns.device, self.selection.rows
         rows = torch.arange(len(known)) if rows is None else rows.cpu()
         _tell(forecaster, AttentionLabels(values[rows].to(device), known[rows].to(device)))
 
@@ -168,10 +149,8 @@ def _by_evolution(period: Arrival, now: Profiles) -> Tensor:
     nodes, earlier = period.network.nodes, period.previous
     if earlier is None:
         return rows_of(nodes, ())
-    there = set(earlier.nodes.ids)
-    names = [name for name in nodes.retained if name in there]
-    rows = rows_of(nodes, names)
-    before = daily_profiles(earlier.train, steps_per_day=period.steps_per_day).rows(rows_of(earlier.nodes, names))
+    was, rows = kept(earlier.nodes, nodes)
+    before = daily_profiles(earlier.train, steps_per_day=period.steps_per_day).rows(was)
     moved = distances(before, now.rows(rows))
     known = ~moved.isnan()
     return rows[known][moved[known].argsort(descending=True, stable=True)]

@@ -7,22 +7,22 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from st_pipeline.errors import InputError
 from st_pipeline.layers.pattern_memory import PatternMemory
 from st_pipeline.models.base import Forecaster
 from st_pipeline.registry import STRATEGIES
-from st_pipeline.strategies.base import Arrival, Network, Selection, Strategy
+from st_pipeline.strategies.base import Arrival, Network
+from st_pipeline.strategies.parts.chosen_sensors import ChosenSensors
 from st_pipeline.strategies.parts.daily_patterns import cluster, daily_profiles
-from st_pipeline.strategies.parts.elastic_weights import ElasticWeights
-from st_pipeline.strategies.parts.neighbourhood import train_on, with_targets
+from st_pipeline.strategies.parts.neighbourhood import with_targets
 from st_pipeline.strategies.parts.node_drift import drift_scores, feature_blocks
 from st_pipeline.strategies.parts.node_influence import influences
-from st_pipeline.strategies.parts.sensors import measured, newcomers, rows_of, shuffled
+from st_pipeline.strategies.parts.options import check_least, check_shares
+from st_pipeline.strategies.parts.sensors import kept, measured, newcomers, rows_of, shuffled
 from st_pipeline.types import NodeSet, Period
 
 
 @STRATEGIES.register
-class KnowledgeExpansion(Strategy):
+class KnowledgeExpansion(ChosenSensors):
     """Later periods train on the neighbourhood of new sensors, a few that matter and a few at random.
 
     The weights, those of a memory among them, are held near the last. A model with `node_clusters` (backbone `stkec`)
@@ -35,10 +35,7 @@ class KnowledgeExpansion(Strategy):
         share: of the network that is trained on at least, filled up by chance.
         selection: sensors whose features have drifted most (EAC's reproduction), or whose error is influenced most
             by training on the new ones (paper); without a new sensor on the whole network.
-        strength: of the penalty, lambda.
-        fisher: when the importance of weights is measured: after a period's training on its data, for the next; or
-            at the arrival of a period on the new data before training (public code).
-        hops: how far around the chosen sensors the model sees.
+        strength: as in `ChosenSensors`, like `fisher` and `hops`.
         published: the neighbourhood, the unstandardised features, the NaN and the drawing with replacement of the
             public code.
 
@@ -58,74 +55,48 @@ class KnowledgeExpansion(Strategy):
         hops: int = 2,
         published: bool = False,
     ) -> None:
-        for option, value in {"detect": detect, "random": random, "hops": hops, "strength": strength}.items():
-            if value < 0:
-                raise InputError(f"strategy 'stkec': {option} is {value}, expected 0 or more")
-        if not 0 <= share <= 1:
-            raise InputError(f"strategy 'stkec': share is {share}, expected a share from 0 to 1")
+        super().__init__("stkec", strength=strength, fisher=fisher, hops=hops, published=published)
+        check_least("stkec", detect=detect, random=random)
+        check_shares("stkec", share=share)
         self.detect = detect
         self.random = random
         self.share = share
-        self.selection = selection
-        self.fisher = fisher
-        self.hops = hops
-        self.published = published
-        self.weights = ElasticWeights(strength)
-        self._selection = Selection()
+        self.detect_by = selection
 
     def prepare(self, forecaster: Forecaster, period: Period, nodes: NodeSet) -> Forecaster:
         assert isinstance(period, Arrival)
         if period.index == 0:
-            self._selection = Selection()
+            self.choose_all()
             forecaster = super().prepare(forecaster, period, nodes)
             _tell_clusters(forecaster, period)
             return forecaster
-        earlier = period.previous if self.selection == "drift" else None
+        earlier = period.previous if self.detect_by == "drift" else None
         before = self._features(forecaster, earlier, period) if earlier else None
         forecaster = super().prepare(forecaster, period, nodes)
         _forget_clusters(forecaster)
         ranked = rows_of(nodes, ())
-        if self.selection == "influence":
+        if self.detect_by == "influence":
             ranked = _by_influence(forecaster, period)
         elif earlier and before is not None:
             ranked = self._by_drift(earlier, before, period, self._features(forecaster, period.network, period))
-        chosen = self._choose(ranked[: self.detect], period, nodes)
-        self._selection = train_on(chosen, period.network.graph, hops=self.hops, published=self.published)
-        if self.fisher == "arrival" and self._selection.train:
-            self.weights.anchor(forecaster, period.gradients(forecaster))
+        self.choose(self._rows(ranked[: self.detect], period, nodes), forecaster, period)
         return forecaster
 
-    def select(self, period: Period, nodes: NodeSet) -> Selection:
-        return self._selection
-
-    def penalty(self, forecaster: Forecaster) -> Tensor:
-        return self.weights.penalty(forecaster)
-
     def consolidate(self, forecaster: Forecaster, period: Period) -> None:
-        assert isinstance(period, Arrival)
         _forget_clusters(forecaster)
-        if self.fisher == "consolidated":
-            self.weights.anchor(forecaster, period.gradients(forecaster))
-
-    def state(self) -> dict[str, Tensor]:
-        return self.weights.state()
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        self.weights.load_state(state)
+        super().consolidate(forecaster, period)
 
     def _features(self, forecaster: Forecaster, network: Network, period: Arrival) -> Tensor:
         return feature_blocks(forecaster, network, steps_per_day=period.steps_per_day, raw=self.published)
 
     def _by_drift(self, earlier: Network, before: Tensor, period: Arrival, after: Tensor) -> Tensor:
         """Rows of the retained sensors that were measured in both periods' last days, most drifted first."""
-        nodes, there = period.network.nodes, set(earlier.nodes.ids)
-        names = [name for name in nodes.retained if name in there]
-        was, now = rows_of(earlier.nodes, names), rows_of(nodes, names)
+        was, now = kept(earlier.nodes, period.network.nodes)
         scores = drift_scores(before[:, was], after[:, now], nan_is_most=self.published).cpu()
         heard = measured(earlier, period)[was] & measured(period.network, period)[now]
         return now[heard][scores[heard].argsort(descending=True, stable=True)]
 
-    def _choose(self, detected: Tensor, period: Arrival, nodes: NodeSet) -> Tensor:
+    def _rows(self, detected: Tensor, period: Arrival, nodes: NodeSet) -> Tensor:
         """Rows to train on: new, detected and random ones, and random others until there are enough."""
         train = period.network.train
         if self.published:

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from st_pipeline.data.protocols import Part
-from st_pipeline.errors import InputError
 from st_pipeline.models.backbones.tfmoe import SLOTS, Reconstructors, TFMoE, Weeks, gaussian_kl
 from st_pipeline.models.base import Forecaster
 from st_pipeline.registry import STRATEGIES
 from st_pipeline.strategies.base import Arrival, Selection, Strategy
 from st_pipeline.strategies.parts.balanced_groups import balanced_groups
 from st_pipeline.strategies.parts.neighbourhood import train_on
+from st_pipeline.strategies.parts.options import check_least, check_shares
 from st_pipeline.strategies.parts.sensors import newcomers, rows_of
 from st_pipeline.types import NodeSet, Period
 
@@ -78,12 +78,9 @@ class MixtureOfExperts(Strategy):
         pretraining: int = 100,
         hops: int = 0,
     ) -> None:
-        weights = {"reconstruction": reconstruction, "consolidation": consolidation}
-        for name, value in {**weights, "synthetic": synthetic, "pretraining": pretraining, "hops": hops}.items():
-            if value < 0:
-                raise InputError(f"strategy 'tfmoe': {name} is {value}, expected 0 or more; raise it")
-        if not 0 <= replay <= 1:
-            raise InputError(f"strategy 'tfmoe': replay is {replay}, expected a share in 0..1; change it")
+        check_least("tfmoe", reconstruction=reconstruction, consolidation=consolidation)
+        check_least("tfmoe", synthetic=synthetic, pretraining=pretraining, hops=hops)
+        check_shares("tfmoe", replay=replay)
         self.replay = replay
         self.reconstruction = reconstruction
         self.consolidation = consolidation

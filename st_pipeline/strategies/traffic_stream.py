@@ -7,37 +7,34 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from st_pipeline.errors import InputError
 from st_pipeline.models.base import Forecaster
 from st_pipeline.registry import STRATEGIES
-from st_pipeline.strategies.base import Arrival, Network, Selection, Strategy
-from st_pipeline.strategies.parts.elastic_weights import ElasticWeights
-from st_pipeline.strategies.parts.neighbourhood import train_on, with_targets
+from st_pipeline.strategies.base import Arrival, Network
+from st_pipeline.strategies.parts.chosen_sensors import ChosenSensors
+from st_pipeline.strategies.parts.neighbourhood import with_targets
 from st_pipeline.strategies.parts.node_drift import drift_scores, feature_blocks, latest_readings, reading_scores
-from st_pipeline.strategies.parts.sensors import measured, newcomers, rows_of
+from st_pipeline.strategies.parts.options import check_shares
+from st_pipeline.strategies.parts.sensors import kept, measured, newcomers, rows_of
 from st_pipeline.types import NodeSet, Period
 
 FLOOR = 1e-4  # share of an empty bin, which keeps the divergence of readings finite
 
 
 @STRATEGIES.register
-class TrafficStream(Strategy):
+class TrafficStream(ChosenSensors):
     """Later periods train on the neighbourhood of new, drifted and replayed sensors; weights are held near the last.
 
     Replay means old sensors with their readings of this period; no reading of an earlier one is kept. Paper and
     public code differ (continual-methods, section 4.1); each reading is an option.
 
     Args:
-        hops: how far around the chosen sensors the model sees.
         detect: share of the sensors that is trained on for having drifted most.
         replay: share that is trained on against forgetting.
         replay_by: those that drifted least, or any at `random`; random too where there is nothing to compare with.
         detect_by: how drift is seen: in the features of the old model, or in the readings.
         cap: share of the sensors that is chosen at most; beyond it chance decides, of new sensors too.
-        strength: of the penalty, lambda.
         smoothing: `ewc`, elastic weights; `l2`, each weight alike; `none`.
-        fisher: when the importance of weights is measured: after a period's training on its data, for the next; or
-            at the arrival of a period on the new data before training (public code).
+        strength: as in `ChosenSensors`, like `fisher` and `hops`.
         published: the neighbourhood, the unstandardised features, the NaN, the infinite divergence of readings and
             the drawing with replacement of the public code.
 
@@ -59,28 +56,18 @@ class TrafficStream(Strategy):
         fisher: Literal["consolidated", "arrival"] = "consolidated",
         published: bool = False,
     ) -> None:
-        for option, share in (("detect", detect), ("replay", replay), ("cap", cap)):
-            if not 0 <= share <= 1:
-                raise InputError(f"strategy 'traffic_stream': {option} is {share}, expected a share from 0 to 1")
-        if hops < 0 or strength < 0:
-            raise InputError(
-                f"strategy 'traffic_stream': hops is {hops} and strength {strength}, expected neither below 0"
-            )
-        self.hops = hops
+        super().__init__("traffic_stream", strength=strength, fisher=fisher, hops=hops, published=published)
+        check_shares("traffic_stream", detect=detect, replay=replay, cap=cap)
         self.detect = detect
         self.replay = replay
         self.replay_by = replay_by
         self.detect_by = detect_by
         self.cap = cap
         self.smoothing = smoothing
-        self.fisher = fisher
-        self.published = published
-        self.weights = ElasticWeights(strength)
-        self._selection = Selection()
 
     def prepare(self, forecaster: Forecaster, period: Period, nodes: NodeSet) -> Forecaster:
         if period.index == 0:
-            self._selection = Selection()
+            self.choose_all()
             return super().prepare(forecaster, period, nodes)
         assert isinstance(period, Arrival)
         earlier = period.previous if self._compares else None
@@ -89,27 +76,15 @@ class TrafficStream(Strategy):
         ranked = None
         if earlier and old:
             ranked = self._rank(earlier, old, period, self._view(forecaster, period.network, period))
-        chosen = self._choose(ranked, period, nodes)
-        self._selection = train_on(chosen, period.network.graph, hops=self.hops, published=self.published)
-        if self.fisher == "arrival" and self._selection.train:
-            self._anchor(forecaster, period)
+        self.choose(self._rows(ranked, period, nodes), forecaster, period)
         return forecaster
 
-    def select(self, period: Period, nodes: NodeSet) -> Selection:
-        return self._selection
-
-    def penalty(self, forecaster: Forecaster) -> Tensor:
-        return self.weights.penalty(forecaster)
-
-    def consolidate(self, forecaster: Forecaster, period: Period) -> None:
-        if self.fisher == "consolidated":
-            self._anchor(forecaster, period)
-
-    def state(self) -> dict[str, Tensor]:
-        return self.weights.state()
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        self.weights.load_state(state)
+    def anchor(self, forecaster: Forecaster, period: Arrival) -> None:
+        if self.smoothing == "ewc":
+            super().anchor(forecaster, period)
+        elif self.smoothing == "l2":
+            trainable = [part for part in forecaster.parameters() if part.requires_grad]
+            self.weights.anchor(forecaster, [[torch.ones_like(part) for part in trainable]])
 
     @property
     def _compares(self) -> bool:
@@ -123,9 +98,7 @@ class TrafficStream(Strategy):
 
     def _rank(self, earlier: Network, old: tuple[Tensor, ...], period: Arrival, new: tuple[Tensor, ...]) -> Tensor:
         """Rows of the retained sensors that were measured in both periods' last days, least drifted first."""
-        nodes, there = period.network.nodes, set(earlier.nodes.ids)
-        names = [name for name in nodes.retained if name in there]
-        was, now = rows_of(earlier.nodes, names), rows_of(nodes, names)
+        was, now = kept(earlier.nodes, period.network.nodes)
         before, after = tuple(part[:, was] for part in old), tuple(part[:, now] for part in new)
         if self.detect_by == "readings":
             scores = reading_scores(*before, *after, floor=0.0 if self.published else FLOOR)
@@ -134,7 +107,7 @@ class TrafficStream(Strategy):
         heard = measured(earlier, period)[was] & measured(period.network, period)[now]
         return now[heard][scores.cpu()[heard].argsort(stable=True)]
 
-    def _choose(self, ranked: Tensor | None, period: Arrival, nodes: NodeSet) -> Tensor:
+    def _rows(self, ranked: Tensor | None, period: Arrival, nodes: NodeSet) -> Tensor:
         """Rows to train on.
 
         Args:
@@ -153,11 +126,3 @@ class TrafficStream(Strategy):
             chosen.append(old[torch.randperm(len(old), generator=period.generator)[:replayed]])
         rows, most = with_targets(torch.cat(chosen).unique(), period.network.train), int(self.cap * total)
         return rows if len(rows) <= most else rows[torch.randperm(len(rows), generator=period.generator)[:most]]
-
-    def _anchor(self, forecaster: Forecaster, period: Period) -> None:
-        assert isinstance(period, Arrival)
-        if self.smoothing == "ewc":
-            self.weights.anchor(forecaster, period.gradients(forecaster))
-        elif self.smoothing == "l2":
-            trainable = [part for part in forecaster.parameters() if part.requires_grad]
-            self.weights.anchor(forecaster, [[torch.ones_like(part) for part in trainable]])

@@ -94,7 +94,7 @@ class Compute:
         torch.use_deterministic_algorithms(self.deterministic)
         memory: Any = torch.utils.deterministic
         filling, memory.fill_uninitialized_memory = memory.fill_uninitialized_memory, False  # a cost without a use here
-        _reset_peak(usage.device)
+        reset_peak(usage.device)
         try:
             yield usage
         except (MemoryError, RuntimeError) as error:
@@ -104,7 +104,7 @@ class Compute:
                 f"{purpose}: {usage.device} ran out of memory; lower training.batch or use a larger device"
             ) from None
         finally:
-            usage.peak_bytes = _peak(usage.device)
+            usage.peak_bytes = peak_bytes(usage.device)
             torch.set_num_threads(threads)
             torch.set_deterministic_debug_mode(deterministic)
             memory.fill_uninitialized_memory = filling
@@ -153,7 +153,8 @@ def _out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def _reset_peak(device: torch.device) -> None:
+def reset_peak(device: torch.device) -> None:
+    """Let `peak_bytes` count from here on, where the system can."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif (clear := PROC / "clear_refs").exists():
@@ -163,8 +164,8 @@ def _reset_peak(device: torch.device) -> None:
             return
 
 
-def _peak(device: torch.device) -> int:
-    """Peak memory since the guard began; on systems without a resettable mark, the process's current size."""
+def peak_bytes(device: torch.device) -> int:
+    """Peak memory since the last reset; on systems without a resettable mark, the process's current size."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     if (status := PROC / "status").exists() and (match := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):

@@ -6,13 +6,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 
 from st_pipeline.config import StreamConfig
 from st_pipeline.data.period_data import PeriodData
-from st_pipeline.data.protocols import PROTOCOLS, Part, PeriodArrays
+from st_pipeline.data.protocols import PROTOCOLS, PeriodArrays
 from st_pipeline.data.scaling import Scaler
 from st_pipeline.errors import InputError
 from st_pipeline.layers.node_table import node_tables
@@ -25,16 +24,16 @@ from st_pipeline.storage import digest_of
 from st_pipeline.strategies import strategies
 from st_pipeline.strategies.base import Arrival, Network, Selection, Strategy
 from st_pipeline.training.arrivals import arrive
-from st_pipeline.training.checkpoint import Checkpoint, prefixed
+from st_pipeline.training.checkpoint import Checkpoint
 from st_pipeline.training.compute import Compute, Usage
 from st_pipeline.training.fit import Epoch, FitResult, fit
 from st_pipeline.training.forecasts import latency
 from st_pipeline.training.memory import Need, Plan
 from st_pipeline.training.reproducibility import derive_seed, seeded
 from st_pipeline.training.settings import Settings
+from st_pipeline.training.trained import BACKBONE, Trained
 from st_pipeline.types import SeriesShape
 
-BACKBONE = "backbone"
 Parts = Mapping[str, Checkpoint]
 Progress = Callable[[Epoch], None]
 
@@ -113,7 +112,28 @@ class Learner:
             trained = self._update(data, previous, earlier, usage, plan, progress)
             assert trained.validation is not None
             milliseconds = latency(trained.forecaster, trained.validation, data.graph.to(usage.device))
-        return self._checkpoints(trained, data, previous, usage, plan, milliseconds)
+        parent = {name: checkpoint.digest for name, checkpoint in (previous or {}).items()}
+        facts = {
+            "stream": self.stream.name,
+            "model": self.model.name,
+            "protocol": self.model.protocol,
+            "period": data.period.key,
+            "index": data.period.index,
+            "seed": self.seed,
+            "configuration": self.digest,
+            "data": data.digest,
+            "parent": parent,
+            "sibling": digest_of([self.digest, data.digest, parent]),
+            "nodes": list(data.nodes.ids),
+        }
+        cost = {
+            "peak_bytes": usage.peak_bytes,
+            "estimated_bytes": plan.bytes,
+            "milliseconds_per_forecast": milliseconds,
+            "device": str(usage.device),
+            "notes": usage.notes,
+        }
+        return trained.checkpoints(facts, cost)
 
     @contextmanager
     def planned(self, data: PeriodData, compute: Compute, purpose: str) -> Iterator[tuple[Usage, Plan]]:
@@ -268,63 +288,6 @@ class Learner:
             progress=progress,
             plan=plan,
         )
-
-    def _checkpoints(
-        self, trained: Trained, data: PeriodData, previous: Parts | None, usage: Usage, plan: Plan, milliseconds: float
-    ) -> dict[str, Checkpoint]:
-        result = trained.result
-        scaler_tensors, scaler_facts = trained.scaler.state()
-        parent = {name: checkpoint.digest for name, checkpoint in (previous or {}).items()}
-        trainable = count_parameters(trained.forecaster, trainable=True) if result else 0
-        facts: dict[str, Any] = {
-            "stream": self.stream.name,
-            "model": self.model.name,
-            "protocol": self.model.protocol,
-            "period": data.period.key,
-            "index": data.period.index,
-            "seed": self.seed,
-            "configuration": self.digest,
-            "data": data.digest,
-            "parent": parent,
-            "sibling": digest_of([self.digest, data.digest, parent]),
-            "nodes": list(data.nodes.ids),
-            "scaler": scaler_facts,
-            "parameters": count_parameters(trained.forecaster),
-            "trainable": trainable,
-            "best_epoch": result.best if result else 0,
-            "train_loss": [epoch.loss for epoch in result.epochs] if result else [],
-            "validation_error": [epoch.validation for epoch in result.epochs] if result else [],
-            **({"watched": result.watched} if result and result.watched else {}),
-        }
-        cost = {
-            "seconds": result.seconds if result else 0.0,
-            "epochs": len(result.epochs) if result else 0,
-            "peak_bytes": usage.peak_bytes,
-            "estimated_bytes": plan.bytes,
-            "milliseconds_per_forecast": milliseconds,
-            "device": str(usage.device),
-            "notes": usage.notes,
-        }
-        checkpoints: dict[str, Checkpoint] = {}
-        for name, module in trained.forecaster.parts().items():
-            tensors = prefixed("weights", module.state_dict())
-            if name == BACKBONE:
-                tensors |= prefixed("scaler", scaler_tensors) | prefixed("strategy", trained.strategy.state())
-            cold = {table: list(part.cold_ids) for table, part in node_tables(module).items()}
-            tensors = {key: value.detach().cpu().clone() for key, value in tensors.items()}
-            checkpoints[name] = Checkpoint(tensors, {**facts, "part": name, "cold": cold}, cost)
-        return checkpoints
-
-
-@dataclass
-class Trained:
-    """A forecaster with what belongs to it."""
-
-    forecaster: Forecaster
-    strategy: Strategy
-    scaler: Scaler
-    validation: Part | None = None
-    result: FitResult | None = None
 
 
 def _network(data: PeriodData, arrays: PeriodArrays, scaler: Scaler) -> Network:

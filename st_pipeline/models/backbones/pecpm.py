@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from st_pipeline.errors import InputError
 from st_pipeline.layers.graph_conv import GraphConv
 from st_pipeline.layers.hidden_conv import HiddenConv
-from st_pipeline.layers.node_major import by_node, per_node
+from st_pipeline.layers.node_major import by_node
 from st_pipeline.layers.pattern_memory import AttentionLabels, PatternMemory
-from st_pipeline.models.base import Criterion, Forecaster
+from st_pipeline.models.base import Criterion
+from st_pipeline.models.flat_window import FlatWindow
 from st_pipeline.registry import BACKBONES
 from st_pipeline.types import Graph, SeriesShape, Target, Window
 
@@ -18,7 +19,7 @@ DAYS_PER_WEEK = 7
 
 
 @BACKBONES.register
-class PECPM(Forecaster):
+class PECPM(FlatWindow):
     """out = fc(GELU(Z + X + softmax(Z M^T) M)) with a bank M (PECPM, KDD 2023, as its public code has it).
 
     H = gate1(tcn1(ReLU(gcn1(X + P) + w3 C))) and Z = gate2(tcn2(gcn2(H))), where a gate is x sigmoid(W x + b), both
@@ -58,16 +59,8 @@ class PECPM(Forecaster):
         self.fc = nn.Linear(shape.window, shape.horizon)
 
     @property
-    def width(self) -> int:
-        return self.shape.window * self.shape.channels
-
-    @property
     def working_width(self) -> int:
         return super().working_width + len(self.memory)  # the attention is kept as well
-
-    def embed(self, window: Window, graph: Graph) -> Tensor:
-        """(B, N, T * C): the flattened window, channel by channel."""
-        return per_node(window.values)
 
     def core(self, hidden: Tensor, window: Window, graph: Graph) -> Tensor:
         """(B, N, T)."""

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from st_pipeline.layers.graph_block import graph_block
 from st_pipeline.layers.graph_conv import GraphConv
 from st_pipeline.layers.hidden_conv import HiddenConv
-from st_pipeline.layers.node_major import by_node, per_node
+from st_pipeline.layers.node_major import by_node
 from st_pipeline.layers.pattern_memory import PatternMemory
-from st_pipeline.models.base import Criterion, Forecaster
+from st_pipeline.models.base import Criterion
+from st_pipeline.models.flat_window import FlatWindow
 from st_pipeline.registry import BACKBONES
 from st_pipeline.types import Graph, SeriesShape, Target, Window
 
@@ -19,7 +20,7 @@ NO_CLUSTER = -1
 
 
 @BACKBONES.register
-class STKEC(Forecaster):
+class STKEC(FlatWindow):
     """out = fc(ReLU(Z + X + a M)) with Z = gcn2(tcn(ReLU(gcn1(X + P)))), the attention a = Z M^T and a memory M.
 
     (STKEC, T-ITS 2023, as its public code and its copy in EAC's have it: 3,596 parameters for 12 -> 12 steps of one
@@ -48,16 +49,8 @@ class STKEC(Forecaster):
         self.fc = nn.Linear(shape.window, shape.horizon)
 
     @property
-    def width(self) -> int:
-        return self.shape.window * self.shape.channels
-
-    @property
     def working_width(self) -> int:
         return super().working_width + len(self.memory)  # the attention is kept as well
-
-    def embed(self, window: Window, graph: Graph) -> Tensor:
-        """(B, N, T * C): the flattened window, channel by channel."""
-        return per_node(window.values)
 
     def core(self, hidden: Tensor, window: Window, graph: Graph) -> Tensor:
         """(B, N, T)."""

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from st_pipeline.errors import InputError
-from st_pipeline.layers.node_major import by_node, per_node
+from st_pipeline.layers.node_major import by_node
 from st_pipeline.layers.node_table import NodeTable
-from st_pipeline.models.base import Forecaster
+from st_pipeline.models.flat_window import FlatWindow
 from st_pipeline.registry import BACKBONES
 from st_pipeline.types import Graph, NodeSet, SeriesShape, Window
 
@@ -39,7 +39,7 @@ class Weeks(NamedTuple):
 
 
 @BACKBONES.register
-class TFMoE(Forecaster):
+class TFMoE(FlatWindow):
     """K experts, each a variational reconstructor of a sensor's week and a predictor (arXiv 2406.03140).
 
     out = sum_k g_k (W_k h_k + b_k) with g = softmax over the experts of the likelihood of the sensor's week. The
@@ -76,16 +76,8 @@ class TFMoE(Forecaster):
         self.out = nn.Linear(experts * (hidden + 1), shape.horizon, bias=False)
 
     @property
-    def width(self) -> int:
-        return self.shape.window * self.shape.channels
-
-    @property
     def working_width(self) -> int:
         return max(self.convolution.outputs * self.steps, self.shape.horizon)
-
-    def embed(self, window: Window, graph: Graph) -> Tensor:
-        """(B, N, C * T): the flattened window, channel by channel."""
-        return per_node(window.values)
 
     def core(self, hidden: Tensor, window: Window, graph: Graph) -> Tensor:
         """(B, N, K * (hidden + 1)): every expert's representation and a 1, times its gate."""

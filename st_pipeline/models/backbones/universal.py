@@ -13,10 +13,10 @@ from st_pipeline.errors import InputError
 from st_pipeline.layers.chebyshev import ChebConv
 from st_pipeline.layers.graph_conv import GraphConv
 from st_pipeline.layers.hidden_conv import HiddenConv
-from st_pipeline.layers.node_major import by_node, per_node
+from st_pipeline.layers.node_major import by_node
 from st_pipeline.layers.sequence import Along, Recurrence, SelfAttention, TimeConv
 from st_pipeline.layers.symmetric_conv import SymmetricConv
-from st_pipeline.models.base import Forecaster
+from st_pipeline.models.flat_window import FlatWindow
 from st_pipeline.registry import BACKBONES
 from st_pipeline.types import Graph, SeriesShape, Window
 
@@ -38,7 +38,7 @@ OPERATORS: dict[tuple[str, bool], Callable[[int], nn.Module]] = {
 
 
 @BACKBONES.register
-class Universal(Forecaster):
+class Universal(FlatWindow):
     """out = fc(GELU(gcn2(temporal(ReLU(gcn1(X + P)))) + X)), X in the residual being the un-prompted target.
 
     Published, as EAC's public code wires it, the window's steps are the features of a node, the convolution runs
@@ -83,18 +83,10 @@ class Universal(Forecaster):
         self.fc = nn.Linear(shape.window, shape.horizon)
 
     @property
-    def width(self) -> int:
-        return self.shape.window * self.shape.channels
-
-    @property
     def working_width(self) -> int:
         """The hidden layer of all steps and a copy of one, or what the operator keeps of it, e.g. an LSTM's gates."""
         widest = max(len(parameter) for parameter in self.temporal.parameters())
         return max(self.hidden * (self.steps + 1), widest * self.steps)
-
-    def embed(self, window: Window, graph: Graph) -> Tensor:
-        """(B, N, C * T): the flattened window, channel by channel."""
-        return per_node(window.values)
 
     def core(self, hidden: Tensor, window: Window, graph: Graph) -> Tensor:
         """(B, N, T)."""

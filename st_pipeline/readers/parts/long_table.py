@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
 
-from st_pipeline.config import READING_COLUMNS
+from st_pipeline.data_config import READING_COLUMNS
 from st_pipeline.errors import InputError
 from st_pipeline.periods import Period
 from st_pipeline.readers.base import EDGE_SCHEMA, SENSOR_SCHEMA, Reader, SourceContext
@@ -134,17 +134,16 @@ class LongTableReader(Reader):
 
     def _bounds(self, period: Period) -> tuple[datetime, datetime]:
         """Labels that may belong to the period, whether they are on the clock or in UTC."""
-        shift = self.context.config.step if self.context.config.source.interval == "end" else timedelta(0)
+        lag = self.context.config.label_lag
         moments = [
             (start.replace(tzinfo=None), start.astimezone(UTC).replace(tzinfo=None))
             for start in (period.start, period.end)
         ]
-        return min(moments[0]) + shift, max(moments[1]) + shift
+        return min(moments[0]) + lag, max(moments[1]) + lag
 
     def _inside(self, kind: pl.DataType, period: Period) -> pl.Expr:
         """Labels whose interval begins in the period; a wall-clock label is compared with the wall clock."""
-        shift = self.context.config.step if self.context.config.source.interval == "end" else timedelta(0)
-        label = pl.col("timestamp") - shift
+        label = pl.col("timestamp") - self.context.config.label_lag
         start, end = (
             moment.astimezone(UTC) if getattr(kind, "time_zone", None) else moment.replace(tzinfo=None)
             for moment in (period.start, period.end)

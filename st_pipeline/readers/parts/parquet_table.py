@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -42,11 +43,7 @@ def parquet_parts(
     Raises:
         InputError: a column is twice in the file, or holds something else.
     """
-    with pq.ParquetFile(file) as parquet:
-        schema = parquet.schema_arrow
-    ids = columns.get("sensor_id", "")
-    coded = [ids] if schema.names.count(ids) == 1 and _is_text(schema.field(ids).type) else []
-    with pq.ParquetFile(file, page_checksum_verification=True, read_dictionary=coded) as parquet:
+    with _open(file, columns.get("sensor_id", "")) as (parquet, schema):
         for name in columns.values():
             if schema.names.count(name) > 1:
                 raise InputError(f"{file}: there are two columns {name!r}; expected each name once")
@@ -68,6 +65,16 @@ def parquet_parts(
         if empty:
             arrays = [pa.array([], schema.field(name).type) for name in wanted]
             yield 0, _frame(pa.record_batch(arrays, names=wanted), columns)
+
+
+@contextmanager
+def _open(file: Path, ids: str) -> Iterator[tuple[pq.ParquetFile, pa.Schema]]:
+    """A file that reads its column of ids as codes if that is text, since ids repeat; and its schema without codes."""
+    with pa.OSFile(str(file)) as source:
+        plain = pq.ParquetFile(source)
+        schema, facts = plain.schema_arrow, plain.metadata
+        coded = [ids] if schema.names.count(ids) == 1 and _is_text(schema.field(ids).type) else []
+        yield pq.ParquetFile(source, metadata=facts, page_checksum_verification=True, read_dictionary=coded), schema
 
 
 def _is_outside(facts: Any, name: str, schema: pa.Schema, start: datetime, end: datetime) -> bool:

@@ -22,6 +22,13 @@ def newcomers(nodes: NodeSet) -> Tensor:
     return rows_of(nodes, (*nodes.added, *nodes.returned))
 
 
+def kept(earlier: NodeSet, nodes: NodeSet) -> tuple[Tensor, Tensor]:
+    """Rows of the retained sensors that were there in an earlier network as well: there, and here."""
+    there = set(earlier.ids)
+    names = [name for name in nodes.retained if name in there]
+    return rows_of(earlier, names), rows_of(nodes, names)
+
+
 def measured(network: Network, period: Arrival) -> Tensor:
     """(N,) bool, on the CPU: the sensors with a reading in the days that drift is seen in."""
     return latest_readings(network, steps_per_day=period.steps_per_day)[1].any(0).cpu()

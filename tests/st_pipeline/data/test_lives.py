@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from st_pipeline.config import LivesConfig
 from st_pipeline.data.cleaning import FLAG
 from st_pipeline.data.lives import NODE_SET, heard_in, node_set
+from st_pipeline.data_config import LivesConfig
 from st_pipeline.periods import Cadence, Calendar
 from st_pipeline.readers.base import SENSOR_SCHEMA
 from st_pipeline.types import NodeSet

@@ -13,10 +13,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from st_pipeline.config import SplitConfig
 from st_pipeline.data.protocols import PAPER, PROTOCOLS, SOUND, Part, PeriodArrays, Protocol
 from st_pipeline.data.quality import FLAGS, MISSING, OBSERVED, SENTINEL, STUCK
 from st_pipeline.data.tensors import TENSOR, SeriesTensor
+from st_pipeline.data_config import SplitConfig
 from st_pipeline.errors import InputError
 from st_pipeline.model_config import ScalingConfig
 from st_pipeline.types import NodeSet

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from st_pipeline.config import VariableConfig
 from st_pipeline.data.quality import CHUNK, FLAGS, flag_cells, flag_sensors, run_lengths, spikes
+from st_pipeline.data_config import VariableConfig
 
 HOUR = timedelta(hours=1)
 NAN, INF = float("nan"), float("inf")

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from st_pipeline.config import SplitConfig
 from st_pipeline.data.splits import require_windows, split, window_starts
+from st_pipeline.data_config import SplitConfig
 from st_pipeline.errors import InputError
 
 SHARES = st.tuples(st.integers(1, 98), st.integers(1, 98)).filter(lambda pair: sum(pair) < 100)

@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from st_pipeline.config import SplitConfig
 from st_pipeline.data.period_data import PeriodData
 from st_pipeline.data.protocols import PROTOCOLS, SOUND, PeriodArrays
 from st_pipeline.data.quality import MISSING, OBSERVED
+from st_pipeline.data_config import SplitConfig
 from st_pipeline.errors import InputError
 from st_pipeline.evaluation.drill import CLEAN, DRILL_SCHEMA, SUMMARY_SCHEMA, Bounds, drill_summary, run_drill
 from st_pipeline.evaluation.metrics import METRICS

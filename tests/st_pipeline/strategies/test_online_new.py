@@ -17,11 +17,6 @@ from st_pipeline.training.checkpoint import same_weights
 from st_pipeline.types import Graph, NodeSet
 
 
-@pytest.fixture(scope="module")
-def history(make_stream, make_history) -> list[PeriodData]:
-    return list(make_history(make_stream()).values())
-
-
 def without_news(first: PeriodData, later: PeriodData) -> PeriodData:
     """The first network again, in a later period."""
     nodes = NodeSet(later.period.key, first.nodes.ids, births=first.nodes.births)

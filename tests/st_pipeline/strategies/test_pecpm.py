@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,6 @@ import pytest
 import torch
 
 from st_pipeline.data.period_data import PeriodData
-from st_pipeline.data.quality import MISSING
 from st_pipeline.errors import InputError
 from st_pipeline.strategies import strategies
 from st_pipeline.strategies.base import Selection
@@ -25,37 +25,9 @@ EVOLVED_ALONE = {"replay": 0.0, "cap": 1.0, "hops": 0}
 
 
 @pytest.fixture
-def history(make_stream, make_history) -> list[PeriodData]:
-    """Sensors a-e, then acde + fg, then acdfg + h and b again."""
-    return list(make_history(make_stream()).values())
-
-
-@pytest.fixture
-def second(make_learner, make_arrival, history) -> Callable[..., tuple[Any, PatternExpansion, Selection]]:
+def second(make_second) -> Callable[..., tuple[Any, PatternExpansion, Selection]]:
     """`second(periods=None, previous=True, backbone=..., **options)`: model, strategy and selection of period 2."""
-
-    def make(
-        periods: list[PeriodData] | None = None,
-        *,
-        previous: bool = True,
-        backbone: dict[str, Any] = BACKBONE,
-        **options: Any,
-    ) -> tuple[Any, PatternExpansion, Selection]:
-        first, then, _ = periods or history
-        learner = make_learner("pecpm", prompt_pool=None, backbone=backbone)
-        strategy = strategies.build({"name": "pecpm", **options})
-        forecaster = strategy.prepare(learner.build(5), make_arrival(learner, first), first.nodes)
-        arrival = make_arrival(learner, then, first if previous else None)
-        forecaster = strategy.prepare(forecaster, arrival, then.nodes)
-        return forecaster, strategy, strategy.select(arrival, then.nodes)
-
-    return make
-
-
-def chosen(selection: Selection, data: PeriodData) -> str:
-    """Names of the nodes whose targets count."""
-    assert selection.nodes is not None
-    return "".join(name for name, own in zip(data.nodes.ids, selection.nodes.tolist(), strict=True) if own)
+    return partial(make_second, "pecpm", backbone=BACKBONE)
 
 
 def raised(data: PeriodData, name: str, by: float) -> PeriodData:
@@ -63,13 +35,6 @@ def raised(data: PeriodData, name: str, by: float) -> PeriodData:
     values = data.tensor.values.copy()
     values[:, data.nodes.ids.index(name)] += by
     return replace(data, tensor=replace(data.tensor, values=values))
-
-
-def silenced(data: PeriodData, names: str) -> PeriodData:
-    flags, values = data.tensor.flags.copy(), data.tensor.values.copy()
-    rows = [row for row, name in enumerate(data.nodes.ids) if name in names]
-    flags[:, rows], values[:, rows] = MISSING, 0
-    return replace(data, tensor=replace(data.tensor, values=values, flags=flags))
 
 
 def test_the_first_period_trains_on_everything_and_builds_the_bank(make_learner, make_arrival, history) -> None:
@@ -87,7 +52,7 @@ def test_the_first_period_trains_on_everything_and_builds_the_bank(make_learner,
 @pytest.mark.parametrize("name", ["a", "d"])
 @pytest.mark.parametrize(("options", "also"), [({"evolved": 0.2}, ""), ({"evolved": 0.5}, "more")])
 def test_new_sensors_and_those_that_evolved_most_are_trained_on(
-    second, history, name: str, options: dict[str, Any], also: str
+    chosen, second, history, name: str, options: dict[str, Any], also: str
 ) -> None:
     data = raised(history[1], name, 500)
     _, _, selection = second([history[0], data, history[2]], **EVOLVED_ALONE, **options, published=True)
@@ -96,7 +61,7 @@ def test_new_sensors_and_those_that_evolved_most_are_trained_on(
     assert len(found) == (5 if also else 3)
 
 
-def test_the_most_stable_are_replayed(second, history) -> None:
+def test_the_most_stable_are_replayed(chosen, second, history) -> None:
     data = history[1]
     for name in "acd":
         data = raised(data, name, 500)
@@ -106,34 +71,36 @@ def test_the_most_stable_are_replayed(second, history) -> None:
 
 
 @pytest.mark.parametrize("published", [True, False])
-def test_shares_of_a_small_network_are_rounded_down_as_published_or_up(second, history, published: bool) -> None:
+def test_shares_of_a_small_network_are_rounded_down_as_published_or_up(
+    chosen, second, history, published: bool
+) -> None:
     _, _, selection = second(evolved=0.01, replay=0.09, cap=1.0, published=published)
     names = chosen(selection, history[1])
     assert set("fg") <= set(names)
     assert len(names) == (2 if published else 4)  # with the one that evolved most and the most stable one
 
 
-def test_above_the_cap_chance_decides(second, history) -> None:
+def test_above_the_cap_chance_decides(chosen, second, history) -> None:
     _, _, selection = second(evolved=0.5, replay=0.5, cap=0.5, capped=1 / 3)
     assert len(chosen(selection, history[1])) == 2
     _, _, selection = second(published=True)
     assert not selection.train  # 0.15 of 6 sensors, rounded down
 
 
-def test_with_nothing_to_compare_with_new_and_random_sensors_remain(second, history) -> None:
+def test_with_nothing_to_compare_with_new_and_random_sensors_remain(chosen, second, history) -> None:
     _, _, selection = second(previous=False, evolved=0.5, replay=0.5, cap=1.0)
     names = chosen(selection, history[1])
     assert set("fg") < set(names)
     assert len(names) == 4  # of the three replayed one would be the most stable
 
 
-def test_what_was_not_measured_has_neither_evolved_nor_stayed(second, history) -> None:
+def test_what_was_not_measured_has_neither_evolved_nor_stayed(chosen, silenced, second, history) -> None:
     for periods in ([silenced(history[0], "c"), *history[1:]], [history[0], silenced(history[1], "c"), history[2]]):
         _, _, selection = second(periods, **EVOLVED_ALONE, evolved=1.0)
         assert chosen(selection, periods[1]) == "adefg"
 
 
-def test_a_sensor_without_a_target_is_not_chosen(second, history) -> None:
+def test_a_sensor_without_a_target_is_not_chosen(chosen, silenced, second, history) -> None:
     data = silenced(history[1], "cf")
     _, strategy, selection = second([history[0], data, history[2]], evolved=1.0, replay=1.0, cap=1.0)
     assert chosen(selection, data) == "adeg"
@@ -185,7 +152,7 @@ def test_sensors_with_the_same_day_have_the_same_labels(make_learner, make_arriv
     assert len({one, two, third}) == 3
 
 
-def test_a_sensor_without_a_reading_has_no_label(make_learner, make_arrival, history) -> None:
+def test_a_sensor_without_a_reading_has_no_label(silenced, make_learner, make_arrival, history) -> None:
     data = silenced(history[0], "bd")
     learner, strategy = make_learner("pecpm", **PLAIN), strategies.build("pecpm")
     forecaster = strategy.prepare(learner.build(5), make_arrival(learner, data), data.nodes)
@@ -231,7 +198,7 @@ def test_another_backbone_is_taught_nothing(second) -> None:
 @pytest.mark.parametrize(
     "options", [{}, {"published": True, "fisher": "arrival", "cap": 1.0}], ids=["sound", "published"]
 )
-def test_whole_missing_sensors_leave_everything_finite(make_learner, history, compute, options: Any) -> None:
+def test_whole_missing_sensors_leave_everything_finite(silenced, make_learner, history, compute, options: Any) -> None:
     training = {"epochs": 1, "batch": 256}
     learner = make_learner({"name": "pecpm", **options}, **PLAIN, training=training)
     periods = [silenced(data, names) for data, names in zip(history, ("b", "cf", "ah"), strict=True)]

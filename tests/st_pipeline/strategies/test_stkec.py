@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,6 @@ import pytest
 import torch
 
 from st_pipeline.data.period_data import PeriodData
-from st_pipeline.data.quality import MISSING
 from st_pipeline.errors import InputError
 from st_pipeline.strategies import strategies
 from st_pipeline.strategies.base import Selection
@@ -25,38 +25,9 @@ PLAIN = {"prompt_pool": None, "backbone": BACKBONE}
 
 
 @pytest.fixture
-def history(make_stream, make_history) -> list[PeriodData]:
-    """Sensors a-e, then acde + fg, then acdfg + h and b again."""
-    return list(make_history(make_stream()).values())
-
-
-@pytest.fixture
-def second(make_learner, make_arrival, history) -> Callable[..., tuple[Any, KnowledgeExpansion, Selection]]:
+def second(make_second) -> Callable[..., tuple[Any, KnowledgeExpansion, Selection]]:
     """`second(periods=None, previous=True, backbone=..., **options)`: model, strategy and selection of period 2."""
-
-    def make(
-        periods: list[PeriodData] | None = None,
-        *,
-        previous: bool = True,
-        backbone: dict[str, Any] = BACKBONE,
-        **options: Any,
-    ) -> tuple[Any, KnowledgeExpansion, Selection]:
-        first, then, _ = periods or history
-        learner = make_learner("stkec", prompt_pool=None, backbone=backbone)
-        strategy = strategies.build({"name": "stkec", **options})
-        torch.manual_seed(0)
-        forecaster = strategy.prepare(learner.build(5), make_arrival(learner, first), first.nodes)
-        arrival = make_arrival(learner, then, first if previous else None)
-        forecaster = strategy.prepare(forecaster, arrival, then.nodes)
-        return forecaster, strategy, strategy.select(arrival, then.nodes)
-
-    return make
-
-
-def chosen(selection: Selection, data: PeriodData) -> str:
-    """Names of the nodes whose targets count."""
-    assert selection.nodes is not None
-    return "".join(name for name, own in zip(data.nodes.ids, selection.nodes.tolist(), strict=True) if own)
+    return partial(make_second, "stkec", backbone=BACKBONE)
 
 
 def changed(data: PeriodData, name: str) -> PeriodData:
@@ -64,13 +35,6 @@ def changed(data: PeriodData, name: str) -> PeriodData:
     values = data.tensor.values.copy()
     values[:, data.nodes.ids.index(name)] = np.where(np.arange(len(values)) % 7 < 3, 10.0, 190.0)[:, None]
     return replace(data, tensor=replace(data.tensor, values=values))
-
-
-def silenced(data: PeriodData, names: str) -> PeriodData:
-    flags, values = data.tensor.flags.copy(), data.tensor.values.copy()
-    rows = [row for row, name in enumerate(data.nodes.ids) if name in names]
-    flags[:, rows], values[:, rows] = MISSING, 0
-    return replace(data, tensor=replace(data.tensor, values=values, flags=flags))
 
 
 def lived(learner: Any, history: list[PeriodData], compute: Any) -> list[dict[str, Checkpoint]]:
@@ -88,7 +52,7 @@ def test_the_first_period_trains_on_everything(make_learner, make_arrival, histo
 
 
 @pytest.mark.parametrize("name", ["c", "e"])
-def test_new_sensors_and_the_one_that_drifted_are_trained_on(second, history, name: str) -> None:
+def test_new_sensors_and_the_one_that_drifted_are_trained_on(chosen, second, history, name: str) -> None:
     data = changed(history[1], name)
     _, _, selection = second([history[0], data, history[2]], detect=1, random=0, share=0.0, hops=0)
     assert chosen(selection, data) == "".join(sorted("fg" + name))
@@ -96,7 +60,9 @@ def test_new_sensors_and_the_one_that_drifted_are_trained_on(second, history, na
 
 
 @pytest.mark.parametrize("published", [True, False])
-def test_drift_is_that_of_the_old_models_features(second, history, make_learner, make_arrival, published: bool) -> None:
+def test_drift_is_that_of_the_old_models_features(
+    chosen, second, history, make_learner, make_arrival, published: bool
+) -> None:
     forecaster, _, selection = second(detect=2, random=0, share=0.0, published=published)
     arrival = make_arrival(make_learner("stkec", **PLAIN), history[1], history[0])
     before, after = (
@@ -108,14 +74,14 @@ def test_drift_is_that_of_the_old_models_features(second, history, make_learner,
     assert chosen(selection, history[1]) == "".join(sorted("acde"[row] for row in best)) + "fg"
 
 
-def test_with_nothing_to_compare_with_new_and_random_sensors_remain(second, history) -> None:
+def test_with_nothing_to_compare_with_new_and_random_sensors_remain(chosen, second, history) -> None:
     _, _, selection = second(previous=False, detect=2, random=1, share=0.0)
     names = chosen(selection, history[1])
     assert set("fg") < set(names)
     assert len(names) == 3
 
 
-def test_influence_chooses_what_the_influences_say(second, history, make_learner, make_arrival) -> None:
+def test_influence_chooses_what_the_influences_say(chosen, second, history, make_learner, make_arrival) -> None:
     forecaster, _, selection = second(selection="influence", detect=2, random=0, share=0.0)
     arrival = make_arrival(make_learner("stkec", **PLAIN), history[1], history[0])
     scores = influences(forecaster, arrival.network, torch.tensor([4, 5]), generator=arrival.generator)
@@ -124,7 +90,7 @@ def test_influence_chooses_what_the_influences_say(second, history, make_learner
 
 
 def test_without_a_new_sensor_influence_is_that_on_the_whole_network(
-    make_learner, make_arrival, make_stream, make_history
+    chosen, make_learner, make_arrival, make_stream, make_history
 ) -> None:
     first, second, _ = make_history(make_stream()).values()
     still = replace(second, nodes=replace(second.nodes, added=()))
@@ -139,21 +105,21 @@ def test_without_a_new_sensor_influence_is_that_on_the_whole_network(
 
 
 @pytest.mark.parametrize(("share", "count"), [(0.0, 2), (0.5, 3), (0.7, 4), (1.0, 6)])
-def test_chance_fills_up_to_the_share(second, history, share: float, count: int) -> None:
+def test_chance_fills_up_to_the_share(chosen, second, history, share: float, count: int) -> None:
     _, _, selection = second(detect=0, random=0, share=share)
     names = chosen(selection, history[1])
     assert len(names) == count
     assert set("fg") <= set(names)
 
 
-def test_random_sensors_are_old_ones_and_the_published_ones_any(second, history) -> None:
+def test_random_sensors_are_old_ones_and_the_published_ones_any(chosen, second, history) -> None:
     _, _, selection = second(detect=0, random=3, share=0.0)
     assert len(chosen(selection, history[1])) == 5
     _, _, selection = second(detect=0, random=3, share=0.0, published=True)
     assert 2 <= len(chosen(selection, history[1])) <= 5
 
 
-def test_a_sensor_that_was_not_measured_has_not_drifted(second, history) -> None:
+def test_a_sensor_that_was_not_measured_has_not_drifted(chosen, silenced, second, history) -> None:
     data = silenced(history[1], "c")
     for selection in ("drift", "influence"):
         options = {"selection": selection, "detect": 3, "random": 0, "share": 0.0}
@@ -162,7 +128,7 @@ def test_a_sensor_that_was_not_measured_has_not_drifted(second, history) -> None
 
 
 @pytest.mark.parametrize("selection", ["drift", "influence"])
-def test_a_sensor_without_a_target_is_not_chosen(second, history, selection: str) -> None:
+def test_a_sensor_without_a_target_is_not_chosen(chosen, silenced, second, history, selection: str) -> None:
     data = silenced(history[1], "cf")
     for share in (0.0, 1.0):
         options = {"selection": selection, "detect": 0, "random": 9, "share": share}
@@ -175,7 +141,7 @@ def test_a_sensor_without_a_target_is_not_chosen(second, history, selection: str
 
 @pytest.mark.parametrize("published", [True, False])
 def test_a_memory_is_told_the_clusters_of_the_first_period_alone(
-    make_learner, make_arrival, history, published: bool
+    silenced, make_learner, make_arrival, history, published: bool
 ) -> None:
     learner = make_learner("stkec", prompt_pool=None, backbone={**BACKBONE, "published": published})
     strategy, first = strategies.build("stkec"), silenced(history[0], "c")
@@ -234,7 +200,7 @@ def test_the_anchor_is_taken_when_the_option_says(make_learner, make_arrival, hi
     ids=["sound", "published", "influence"],
 )
 def test_whole_missing_sensors_leave_everything_finite(
-    make_learner, history, compute, options: dict[str, Any], published: bool
+    silenced, make_learner, history, compute, options: dict[str, Any], published: bool
 ) -> None:
     backbone = {**BACKBONE, "published": published}
     training = {"epochs": 1, "batch": 256}

@@ -26,11 +26,6 @@ Chosen = Callable[..., set[str]]
 
 
 @pytest.fixture(scope="module")
-def history(make_stream, make_history) -> list[PeriodData]:
-    return list(make_history(make_stream()).values())
-
-
-@pytest.fixture(scope="module")
 def learner(make_learner) -> Learner:
     return make_learner("traffic_stream")
 
