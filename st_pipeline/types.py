@@ -160,6 +160,11 @@ class Graph:
         keep = (place[self.row] >= 0) & (place[self.column] >= 0)
         return Graph.from_edges(place[self.row[keep]], place[self.column[keep]], self.weight[keep], num_nodes=len(rows))
 
+    @cached_property
+    def reversed(self) -> Graph:
+        """The same edges the other way round: A transposed."""
+        return Graph.from_edges(self.column, self.row, self.weight, num_nodes=self.num_nodes)
+
     def dense(self) -> Tensor:
         """(N, N) raw weights; only for methods that need every pair."""
         matrix = self.weight.new_zeros(self.num_nodes, self.num_nodes)

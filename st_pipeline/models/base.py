@@ -19,17 +19,21 @@ class Forecaster(nn.Module):
     Knows no labels, no strategy and no optimiser. Wrappers are forecasters that hold a forecaster. A model whose
     forecast for a window depends on the others of its batch says so with `separable = False`; batches of all others
     are worked on in pieces. A backbone with a module between two graph convolutions has it as `temporal`.
+
+    Representations are (B, N, F), or (B, S, N, F) with S steps: nodes are always the last axis but one. A model whose
+    forecast depends on the order of its sensors says so with `equivariant = False`.
     """
 
     shape: SeriesShape
     separable: bool = True
+    equivariant: bool = True
 
     def embed(self, window: Window, graph: Graph) -> Tensor:
-        """Shallow input representation, (B, N, width) or deeper; wrappers add to it."""
+        """Shallow input representation, (B, N, width) or (B, S, N, width); wrappers add to it."""
         raise NotImplementedError
 
     def core(self, hidden: Tensor, window: Window, graph: Graph) -> Tensor:
-        """Deep, label-side representation of an embedding."""
+        """Deep, label-side representation of an embedding, (B, N, F') or (B, S', N, F'); the window is un-prompted."""
         raise NotImplementedError
 
     def head(self, hidden: Tensor) -> Tensor:
@@ -53,6 +57,16 @@ class Forecaster(nn.Module):
     @property
     def width(self) -> int:
         """Size of the last axis of the embedding."""
+        raise NotImplementedError
+
+    @property
+    def shallow(self) -> tuple[int, ...]:
+        """Axes of the embedding without windows and nodes: (width,), or (S, width) with S steps."""
+        return (self.width,)
+
+    @property
+    def deep(self) -> tuple[int, ...]:
+        """Axes of what `core` returns without windows and nodes: (F',), or (S', F') with S' steps."""
         raise NotImplementedError
 
     @property

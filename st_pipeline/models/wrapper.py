@@ -22,10 +22,19 @@ class Wrapper(Forecaster):
         self.inner = inner
         self.shape = inner.shape
         self.separable = inner.separable
+        self.equivariant = inner.equivariant
 
     @property
     def width(self) -> int:
         return self.inner.width
+
+    @property
+    def shallow(self) -> tuple[int, ...]:
+        return self.inner.shallow
+
+    @property
+    def deep(self) -> tuple[int, ...]:
+        return self.inner.deep
 
     @property
     def working_width(self) -> int:

@@ -67,8 +67,12 @@ class STGNN(Forecaster):
         flat = per_node(window.values)
         return nn.functional.pad(flat, (0, self.context)) if self.context else flat
 
+    @property
+    def deep(self) -> tuple[int, ...]:
+        return (self.fc.in_features + (self.shape.horizon if self.calendar else 0),)
+
     def core(self, hidden: Tensor, window: Window, graph: Graph) -> Tensor:
-        """(B, N, T), or with a calendar (B, N, hidden + lags * H): the last columns are what the mixture adds."""
+        """(B, N, T), or with a calendar (B, N, hidden + H): the last columns are what the mixture adds."""
         return self._core(hidden, None, window, graph)
 
     def prompted(self, prompt: Tensor, window: Window, graph: Graph) -> Tensor:

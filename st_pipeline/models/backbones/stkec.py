@@ -52,6 +52,10 @@ class STKEC(FlatWindow):
     def working_width(self) -> int:
         return super().working_width + len(self.memory)  # the attention is kept as well
 
+    @property
+    def deep(self) -> tuple[int, ...]:
+        return (self.shape.window,)
+
     def core(self, hidden: Tensor, window: Window, graph: Graph) -> Tensor:
         """(B, N, T)."""
         return self._remembered(self._deep(hidden, None, graph), window)

@@ -79,6 +79,10 @@ class TFMoE(FlatWindow):
     def working_width(self) -> int:
         return max(self.convolution.outputs * self.steps, self.shape.horizon)
 
+    @property
+    def deep(self) -> tuple[int, ...]:
+        return (self.out.in_features,)
+
     def core(self, hidden: Tensor, window: Window, graph: Graph) -> Tensor:
         """(B, N, K * (hidden + 1)): every expert's representation and a 1, times its gate."""
         weeks = self.profiles.weeks()

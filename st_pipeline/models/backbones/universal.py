@@ -88,6 +88,10 @@ class Universal(FlatWindow):
         widest = max(len(parameter) for parameter in self.temporal.parameters())
         return max(self.hidden * (self.steps + 1), widest * self.steps)
 
+    @property
+    def deep(self) -> tuple[int, ...]:
+        return (self.shape.window,)
+
     def core(self, hidden: Tensor, window: Window, graph: Graph) -> Tensor:
         """(B, N, T)."""
         x = hidden.unflatten(-1, (-1, self.steps)).permute(0, 3, 1, 2)  # (B, steps, N, features of a step)
