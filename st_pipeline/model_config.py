@@ -67,14 +67,27 @@ class LaterConfig(Part):
     weight_decay: Number | None = Field(None, ge=0)
     patience: Whole | None = Field(None, ge=0)
     stride: Whole | None = Field(None, ge=1, description="train on every n-th window")
-    decay: Literal["none", "cosine"] | None = None
+    decay: Literal["none", "cosine", "steps"] | None = None
+    milestones: tuple[Whole, ...] | None = Field(None, description="epochs after which `steps` lowers the rate")
+    factor: Number | None = Field(None, gt=0, lt=1, description="what `steps` multiplies the rate with, or 0.1")
+    clip: Number | None = Field(None, gt=0, description="largest norm of all gradients together")
+
+    @model_validator(mode="after")
+    def _steps(self) -> Self:
+        if bool(self.milestones) != (self.decay == "steps"):
+            raise ValueError("'decay: steps' and 'milestones', epochs in rising order, go together; give both or none")
+        if list(self.milestones or ()) != sorted(set(self.milestones or ())) or 0 in (self.milestones or ()):
+            raise ValueError(f"milestones are {list(self.milestones or ())}; expected epochs from 1 on, rising")
+        if self.factor is not None and not self.milestones:
+            raise ValueError("'factor' is that of 'decay: steps'; give its milestones or leave it out")
+        return self
 
 
 class TrainingConfig(LaterConfig):
     """Overrides of the protocol's training settings; a setting left out keeps the protocol's value."""
 
     batch: Whole | None = Field(None, ge=1)
-    loss: Literal["mae", "mse"] | None = None
+    loss: Literal["mae", "mse", "huber"] | None = Field(None, description="`huber` turns at one unit of readings")
     later: LaterConfig | None = None
     share: Number | None = Field(None, gt=0, lt=1, description="train on this share of a period, its first steps")
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -85,10 +86,15 @@ def fit(
     if not len(starts):
         raise InputError("the strategy chose no window of this period to train on; expected at least one")
     history: list[Epoch] = []
-    best, best_error, best_state = 0, math.inf, _snapshot(parameters)
+    kept = [*parameters, *forecaster.buffers()]
+    best, best_error, best_state = 0, math.inf, _snapshot(kept)
     begin = time.perf_counter()
     threads = plan.threads if plan else 1
-    with workers(train.starts.device, threads, splits=forecaster.divisible) as team, restricted(forecaster, rows):
+    with (
+        workers(train.starts.device, threads, splits=forecaster.divisible) as team,
+        restricted(forecaster, rows),
+        _frozen_stand_still(forecaster),
+    ):
         for index in range(settings.epochs):
             tick = time.perf_counter()
             _set_rate(optimiser, settings, index)
@@ -100,6 +106,8 @@ def fit(
                 if penalty.requires_grad:
                     penalty.backward()
                 loss = objective.backward(batch, team)
+                if settings.clip is not None:
+                    torch.nn.utils.clip_grad_norm_(parameters, settings.clip)
                 optimiser.step()
                 losses.append(loss + penalty.detach())
             mean = float(torch.stack(losses).mean())
@@ -110,10 +118,10 @@ def fit(
             if progress:
                 progress(history[-1])
             if error <= best_error:
-                best, best_error, best_state = index + 1, error, _snapshot(parameters)
+                best, best_error, best_state = index + 1, error, _snapshot(kept)
             elif index + 1 - best > settings.patience:
                 break
-    _restore(parameters, best_state)
+    _restore(kept, best_state)
     return FitResult(tuple(history), best, time.perf_counter() - begin)
 
 
@@ -135,19 +143,42 @@ def _selected(
 
 
 def _set_rate(optimiser: torch.optim.Optimizer, settings: Settings, epoch: int) -> None:
-    """Constant, or a half cosine that ends at a hundredth of the learning rate in the last epoch."""
-    if settings.decay != "cosine":
+    """Constant, lower after each milestone, or a half cosine to a hundredth of the rate in the last epoch."""
+    if settings.decay == "none":
         return
-    share = 0.5 * (1 + math.cos(math.pi * epoch / max(1, settings.epochs - 1)))
+    if settings.decay == "steps":
+        share = settings.factor ** sum(epoch >= milestone for milestone in settings.milestones)
+    else:
+        share = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * epoch / max(1, settings.epochs - 1)))
     for group in optimiser.param_groups:
-        group["lr"] = settings.learning_rate * (0.01 + 0.99 * share)
+        group["lr"] = settings.learning_rate * share
 
 
-def _snapshot(parameters: list[torch.nn.Parameter]) -> list[Tensor]:
-    return [parameter.detach().clone() for parameter in parameters]
+@contextmanager
+def _frozen_stand_still(forecaster: Forecaster) -> Iterator[None]:
+    """Inside, modules that are frozen keep their running statistics: they work as in evaluation."""
+    still = [
+        part
+        for part in forecaster.modules()
+        if next(part.buffers(), None) is not None
+        and next(part.parameters(), None) is not None
+        and not any(own.requires_grad for own in part.parameters())
+    ]
+    modes = [(inner, inner.training) for part in still for inner in part.modules()]
+    for part in still:
+        part.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
 
 
-def _restore(parameters: list[torch.nn.Parameter], state: list[Tensor]) -> None:
+def _snapshot(kept: list[Tensor]) -> list[Tensor]:
+    return [part.detach().clone() for part in kept]
+
+
+def _restore(kept: list[Tensor], state: list[Tensor]) -> None:
     with torch.no_grad():
-        for parameter, saved in zip(parameters, state, strict=True):
-            parameter.copy_(saved)
+        for part, saved in zip(kept, state, strict=True):
+            part.copy_(saved)

@@ -127,14 +127,15 @@ def _mean_error(forecaster: Forecaster, part: Part, graph: Graph, workers: Worke
 
 @contextmanager
 def evaluating(forecaster: Forecaster) -> Iterator[None]:
-    """Evaluation mode without gradients; the mode is restored afterwards."""
-    mode = forecaster.training
+    """Evaluation mode without gradients; the mode of every module is restored afterwards."""
+    modes = [(part, part.training) for part in forecaster.modules()]
     forecaster.eval()
     try:
         with torch.no_grad():
             yield
     finally:
-        forecaster.train(mode)
+        for part, mode in modes:
+            part.training = mode
 
 
 def latency(forecaster: Forecaster, part: Part, graph: Graph, repeats: int = 5) -> float:

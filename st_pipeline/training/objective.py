@@ -19,11 +19,13 @@ from st_pipeline.types import Graph, Target
 def make_criterion(part: Part, settings: Settings, nodes: Tensor | None = None) -> Criterion:
     """Mean error of some windows; a cell counts by its sensor's deviation, so the loss is in the unit of the readings.
 
+    Huber's loss turns from a parabola into a line at an error of one unit, and so is half a unit below the MAE there.
+
     Args:
         nodes: (N,) bool, the nodes whose targets count; all of them if left out.
     """
     scale = torch.ones_like(part.scaler.scale[:, 0]) if part.raw_target else part.scaler.scale[:, 0]
-    weight = scale / scale.mean() if settings.loss == "mae" else None
+    weight = scale / scale.mean()
     everything = nodes is None and (not settings.masked_loss or part.windows.complete)
 
     def criterion(forecast: Tensor, target: Target) -> Tensor:
@@ -34,8 +36,11 @@ def make_criterion(part: Part, settings: Settings, nodes: Tensor | None = None) 
             counted = counted if nodes is None else counted & nodes
             wanted = torch.where(counted, wanted, forecast.detach())  # no error where nothing counts
             cells = counted.sum().clamp(min=1)
-        if weight is None:
+        if settings.loss == "mse":
             return nn.functional.mse_loss(forecast, wanted, reduction="sum") / cells
+        if settings.loss == "huber":
+            turned = nn.functional.huber_loss(forecast * scale, wanted * scale, reduction="sum")
+            return turned / (scale.mean() * cells)
         return ((forecast - wanted).abs() * weight).sum() / cells
 
     return criterion

@@ -228,7 +228,25 @@ def test_names_of_studies_and_their_models_are_taken_once() -> None:
         ({"epochs": "5"}, "models.0.training.later.epochs: Input should be a valid integer"),
         ({"learning_rate": 0}, "models.0.training.later.learning_rate: Input should be greater than 0"),
         ({"patience": -1}, "models.0.training.later.patience: Input should be greater than or equal to 0"),
-        ({"decay": "linear"}, "models.0.training.later.decay: Input should be 'none' or 'cosine'"),
+        ({"decay": "linear"}, "models.0.training.later.decay: Input should be 'none', 'cosine' or 'steps'"),
+        (
+            {"decay": "steps"},
+            "models.0.training.later: Value error, 'decay: steps' and 'milestones', epochs in rising order",
+        ),
+        (
+            {"milestones": [3]},
+            "models.0.training.later: Value error, 'decay: steps' and 'milestones', epochs in rising order",
+        ),
+        (
+            {"decay": "steps", "milestones": [3, 2]},
+            "models.0.training.later: Value error, milestones are [3, 2]; expected epochs from 1 on, rising",
+        ),
+        (
+            {"decay": "steps", "milestones": [0]},
+            "models.0.training.later: Value error, milestones are [0]; expected epochs from 1 on, rising",
+        ),
+        ({"factor": 0.5}, "models.0.training.later: Value error, 'factor' is that of 'decay: steps'"),
+        ({"clip": 0}, "models.0.training.later.clip: Input should be greater than 0"),
         ({"batch": 8}, "models.0.training.later.batch: Extra inputs are not permitted"),
         ({"share": 0.2}, "models.0.training.later.share: Extra inputs are not permitted"),
         ({"loss": "mse"}, "models.0.training.later.loss: Extra inputs are not permitted"),

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from st_pipeline.data.period_data import PeriodData
 from st_pipeline.data.protocols import PAPER, PROTOCOLS, SOUND, Part, PeriodArrays
@@ -336,6 +336,94 @@ def test_a_models_own_settings_replace_the_protocols() -> None:
     )  # fmt: skip
     own = TrainingConfig(epochs=7, patience=0, weight_decay=0, loss="mae", stride=2, decay="cosine")
     assert vars(Settings.of(PAPER, own)).items() >= own.model_dump(exclude_none=True).items()
+
+
+@pytest.mark.parametrize(("milestones", "factor"), [((1, 3), 0.5), ((2,), 0.1), ((9,), 0.1)])
+def test_milestones_lower_the_rate_as_torchs_scheduler_does(milestones: tuple[int, ...], factor: float) -> None:
+    optimiser, plain = (torch.optim.AdamW([torch.zeros(1)], lr=0.2) for _ in range(2))
+    settings = replace(SETTINGS, decay="steps", milestones=milestones, factor=factor, learning_rate=0.2)
+    schedule = torch.optim.lr_scheduler.MultiStepLR(plain, list(milestones), factor)
+    for epoch in range(5):
+        module._set_rate(optimiser, settings, epoch)
+        assert optimiser.param_groups[0]["lr"] == pytest.approx(plain.param_groups[0]["lr"])
+        plain.step()
+        schedule.step()
+
+
+def test_the_norm_of_all_gradients_together_is_at_most_the_clip(fitted, monkeypatch) -> None:
+    norms: list[float] = []
+
+    class Watched(torch.optim.AdamW):
+        def step(self, closure: Any = None) -> None:
+            gradients = [part.grad for group in self.param_groups for part in group["params"] if part.grad is not None]
+            norms.append(float(torch.cat([part.flatten() for part in gradients]).norm()))
+            super().step(closure)
+
+    monkeypatch.setattr(module.torch.optim, "AdamW", Watched)
+    _, free = fitted()
+    least = min(norms)
+    norms.clear()
+    _, clipped = fitted(replace(SETTINGS, clip=least / 2))
+    assert norms == pytest.approx([least / 2] * len(norms), rel=1e-4)
+    assert not torch.equal(weights(free), weights(clipped))
+
+
+class Normed(Forecaster):
+    """The last reading behind a batch normalisation, and a bias."""
+
+    separable = False
+
+    def __init__(self, shape: Any) -> None:
+        super().__init__()
+        self.shape = shape
+        self.norm = nn.BatchNorm1d(1)
+        self.bias = nn.Parameter(torch.zeros(1))
+
+    @property
+    def width(self) -> int:
+        return 1
+
+    def forward(self, window: Any, graph: Any) -> Tensor:
+        last = window.values[:, -1, :, :1]
+        out = self.norm(last.reshape(-1, 1)).view(*last.shape[:2], 1) + self.bias
+        return out.expand(-1, -1, self.shape.horizon).transpose(1, 2)
+
+
+def test_running_statistics_are_those_of_the_best_epoch(fitted, scripted, make_learner) -> None:
+    shape, seen = make_learner().shape(5), []
+    forecaster = Normed(shape)
+    scripted([5, 4, 6, 7])
+    settings = replace(SETTINGS, epochs=4, patience=9)
+    result, _ = fitted(
+        settings, forecaster=forecaster, progress=lambda _: seen.append(forecaster.norm.running_mean.clone())
+    )
+    assert result.best == 2
+    assert torch.equal(forecaster.norm.running_mean, seen[1])
+    assert not torch.equal(seen[1], seen[3])
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_what_is_frozen_keeps_its_running_statistics(fitted, make_learner, frozen: bool) -> None:
+    forecaster = Normed(make_learner().shape(5))
+    forecaster.norm.requires_grad_(not frozen)
+    fitted(forecaster=forecaster)
+    assert torch.equal(forecaster.norm.running_mean, torch.zeros(1)) == frozen
+    assert (forecaster.norm.num_batches_tracked == 0) == frozen
+    assert forecaster.norm.training
+    assert forecaster.bias.any()
+
+
+def test_hubers_loss_turns_at_one_unit_of_the_readings(parts) -> None:
+    part = parts()["train"]
+    criterion = make_criterion(part, replace(SETTINGS, loss="huber"))
+    scale = part.scaler.scale[:, 0]
+    forecast, truth = torch.randn(2, 3, 4, 5) / 20
+    observed = torch.rand(3, 4, 5) < 0.5
+    error = ((forecast - truth) * scale).abs()
+    assert (error < 1).any()
+    assert (error > 1).any()
+    by_hand = torch.where(error < 1, error**2 / 2, error - 0.5) / scale.mean()
+    torch.testing.assert_close(criterion(forecast, Target(truth, observed)), by_hand[observed].mean())
 
 
 @pytest.mark.parametrize("loss", ["mae", "mse"])
