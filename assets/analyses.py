@@ -23,15 +23,13 @@ def prompt_analysis_asset(of: StreamAssets, model: ModelConfig) -> dg.AssetsDefi
 
     @dg.multi_asset(
         name=of.op(model.name, "prompt_analysis"),
-        outs={
-            "prompt_analysis": dg.AssetOut(
-                key=of.key(model.name, "prompt_analysis"),
-                io_manager_key="frames",
-                description=f"Node deviation, spectrum and advised rank of the prompts of {model.name}, by period.",
-                kinds={"polars", "parquet"},
-                **of.common("prompt_analysis", of.config(*SECTIONS), group=of.group(model.name)),
-            )
-        },
+        outs=_out(
+            of,
+            model,
+            "prompt_analysis",
+            f"Node deviation, spectrum and advised rank of the prompts of {model.name}, by period.",
+            group=of.group(model.name),
+        ),
         ins={
             name: dg.AssetIn(key, partition_mapping=of.through, metadata=HISTORY)
             for name, key in _trained_on(of, model).items()
@@ -75,15 +73,13 @@ def drill_asset(of: StreamAssets, model: ModelConfig) -> dg.AssetsDefinition:
 
     @dg.multi_asset(
         name=of.op(model.name, "drill"),
-        outs={
-            "drill": dg.AssetOut(
-                key=of.key(model.name, "drill"),
-                io_manager_key="frames",
-                description=f"Errors of {model.name} when readings of the test part are lost, wrong or late.",
-                kinds={"polars", "parquet"},
-                **of.common("drill", of.config(*SECTIONS), group=of.name if champion else of.on_request),
-            )
-        },
+        outs=_out(
+            of,
+            model,
+            "drill",
+            f"Errors of {model.name} when readings of the test part are lost, wrong or late.",
+            group=of.name if champion else of.on_request,
+        ),
         ins={name: dg.AssetIn(key) for name, key in _trained_on(of, model).items()},
         partitions_def=of.partitions,
     )
@@ -109,6 +105,18 @@ def _drill_metadata(frame: Any) -> dict[str, Any]:
     numbers = _known({name: summary[name][0] for name in DRILLED})
     tables = {"summary": table(summary), "table": table(frame, rows=200)}
     return {**frame_metadata(frame), **numbers, **tables, "skill_kept": picture(drill_plot(frame))}
+
+
+def _out(of: StreamAssets, model: ModelConfig, name: str, description: str, *, group: str) -> dict[str, dg.AssetOut]:
+    return {
+        name: dg.AssetOut(
+            key=of.key(model.name, name),
+            io_manager_key="frames",
+            description=description,
+            kinds={"polars", "parquet"},
+            **of.common(name, of.config(*SECTIONS), group=group),
+        )
+    }
 
 
 def _trained_on(of: StreamAssets, model: ModelConfig) -> dict[str, dg.AssetKey]:

@@ -64,6 +64,9 @@ class PromptPool(Wrapper):
     def forward(self, window: Window, graph: Graph) -> Tensor:
         return self.inner.prompted(self.prompts(), window, graph)
 
+    def prompted(self, prompt: Tensor, window: Window, graph: Graph) -> Tensor:
+        return self.inner.prompted(self.prompts() + prompt, window, graph)
+
     def parts(self) -> dict[str, nn.Module]:
         return {**super().parts(), "prompt_pool": self.prompts}
 

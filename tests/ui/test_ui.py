@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -68,8 +69,11 @@ class Server:
     def ask(self, query: str, **variables: Any) -> dict[str, Any]:
         body = json.dumps({"query": query, "variables": variables}).encode()
         request = urllib.request.Request(f"{self.url}/graphql", body, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            document = json.load(answer)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                document = json.load(answer)
+        except urllib.error.HTTPError as refusal:
+            pytest.fail(f"{refusal}: {refusal.read().decode()[:3000]}")
         assert "errors" not in document, document["errors"]
         return document["data"]
 
@@ -162,7 +166,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 @pytest.fixture(scope="module")
 def backfilled(server: Server) -> dict[str, str]:
     """Both backfills at their end: stream -> status. Meanwhile the same stream is run by the command line."""
-    results = ("drift", "diagnostics", "evaluation", "report", "leaderboard")
+    results = ("drift", "diagnostics", "evaluation", "losses", "prompt_analysis", "drill", "report", "leaderboard")
     backfills = {"good": server.launch("good"), "poisoned": server.launch("poisoned", without=results)}
     begin = time.monotonic()
     done = server.workspace.command("run", "good", ST_PIPELINE_HOME=str(server.workspace.folder / "other"))

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,15 +20,19 @@ import polars as pl
 import pytest
 import yaml
 from click.testing import CliRunner
+from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+from dagster._core.loader import LoadingContextForTest
 
 from resources.instance import open_instance
 from resources.lake import lake
 from st_pipeline import streams as finding
 from st_pipeline.cli.runner import Outcome, Runner, scope
+from st_pipeline.cli.staleness import Staleness
 from st_pipeline.definitions import build
 from st_pipeline.errors import InputError
 from st_pipeline.storage import FRAME
 from st_pipeline.streams import find_stream
+from st_pipeline.versions import VERSIONS
 
 NAME = "tiny"
 PERIODS = ["2024-01-01", "2024-01-08", "2024-01-15"]
@@ -128,6 +135,57 @@ def test_a_second_run_does_nothing(place: Place) -> None:
     outcome = place.run()
     assert outcome.materialised == [] and outcome.ok
     assert place.events() == before
+
+
+def test_a_second_run_imports_nothing_heavy(place: Place) -> None:
+    code = (
+        "import sys; from st_pipeline.cli import main\n"
+        f"main(['run', '{NAME}'], standalone_mode=False)\n"
+        "print([m for m in ('torch', 'great_expectations', 'matplotlib', 'scipy') if m in sys.modules])"
+    )
+    unasked = {"ST_PIPELINE_DEVICE": "", "ST_PIPELINE_THREADS": ""}  # a device that is asked for is looked for
+    environment = {**os.environ, **place.space.environment, **unasked}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, cwd=place.space.folder, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "nothing to do, everything is up to date" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_dagster_agrees_on_what_is_stale(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.edit(lambda document: document["models"][1]["training"].update(learning_rate=0.02))
+    monkeypatch.setitem(VERSIONS, "drift", 99)
+    place.space.change(NAME, PERIODS[1], pl.col("flow") * 1.5)
+    assert only("raw_readings readings", PERIODS[1]).success
+    with open_instance() as instance:
+        graph = build().get_repository_def().asset_graph
+        asked = Staleness(instance, graph, PERIODS)
+        dagsters = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
+        for period in (*PERIODS, None):
+            mine = [
+                key
+                for key in graph.get_all_asset_keys()
+                if key.path[0] == NAME and graph.get(key).is_partitioned == (period is not None)
+            ]
+            stale = {key for key in mine if dagsters.get_status(key, period) != StaleStatus.FRESH}
+            assert asked.of(mine, period) == stale
+            found = {f"{'/'.join(key.path)} of {period}" for key in stale}
+            if period:
+                assert names("drift", "online/backbone", periods=[period]) <= found
+            assert (names("tensor", periods=[str(period)]) <= found) == (period == PERIODS[1])
+
+
+def test_the_same_content_made_by_hand_is_followed_by_nothing(place: Place) -> None:
+    assert only("readings", PERIODS[1]).success
+    assert place.run().materialised == []
+
+
+def test_a_new_code_version_that_gives_the_same_content_runs_that_asset_only(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(VERSIONS, "drift", 99)
+    assert set(place.run().materialised) == names("drift")
+    assert place.run().materialised == []
 
 
 def test_other_bytes_with_the_same_rows_are_read_again_and_nothing_is_retrained(place: Place) -> None:

@@ -17,6 +17,7 @@ from st_pipeline.strategies import strategies
 from st_pipeline.training.checkpoint import CHECKPOINTS, Checkpoint
 from st_pipeline.training.forecasts import evaluating
 from st_pipeline.training.learner import Learner
+from st_pipeline.training.trained import Trained
 from st_pipeline.types import NodeSet, Period, SeriesShape
 
 SHAPE = SeriesShape(window=12, horizon=12, channels=1, num_nodes=2, steps_per_day=24)
@@ -83,13 +84,13 @@ def test_training_changes_the_newest_adapter_and_the_prompts_but_no_older_one(li
 def test_a_restored_model_of_three_periods_forecasts_bit_for_bit_as_the_trained_one(
     live, history, monkeypatch, place: str, prompts: Any
 ) -> None:
-    trained, checkpoints = [], Learner._checkpoints
+    trained, checkpoints = [], Trained.checkpoints
 
-    def keep(self: Learner, update: Any, *rest: Any) -> Parts:
-        trained.append(update)
-        return checkpoints(self, update, *rest)
+    def keep(self: Trained, *rest: Any) -> Parts:
+        trained.append(self)
+        return checkpoints(self, *rest)
 
-    monkeypatch.setattr(Learner, "_checkpoints", keep)
+    monkeypatch.setattr(Trained, "checkpoints", keep)
     learner, lives = live(lora={"place": place}, prompt_pool=prompts)
     stored = {name: CHECKPOINTS.load(CHECKPOINTS.dump({1: part}))[1] for name, part in lives[-1].items()}
     assert tuple(stored) == learner.model.parts
