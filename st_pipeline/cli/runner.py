@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
-from dagster._core.loader import LoadingContextForTest
 
 from resources.lake import lake
 from resources.source import open_source
+from st_pipeline.cli.staleness import Staleness
 from st_pipeline.data.inventory import inventory
 from st_pipeline.errors import InputError, closest
 from st_pipeline.storage import FRAME, digest
@@ -101,14 +101,19 @@ class Runner:
     def __init__(self, stream: Stream, instance: dg.DagsterInstance, definitions: dg.Definitions) -> None:
         self.stream = stream
         self.instance = instance
-        repository = definitions.get_repository_def()
-        self.graph = repository.asset_graph
-        self.job = definitions.resolve_implicit_global_asset_job_def()
+        self.definitions = definitions
+        self.graph = definitions.get_repository_def().asset_graph
+        self.staleness = Staleness(instance, self.graph, ())
         self.keys = [key for key in self.graph.toposorted_asset_keys if key.path[0] == stream.name]
         if not self.keys:
             raise InputError(f"stream {stream.name!r} is not loaded; see `st-pipeline streams`")
         self.outcome = Outcome()
         logging.getLogger("dagster").setLevel(logging.CRITICAL)
+
+    @cached_property
+    def job(self) -> dg.JobDefinition:
+        """Every asset there is; made when there is something to run."""
+        return self.definitions.resolve_implicit_global_asset_job_def()
 
     def run(self, wanted: Scope, told: Told = _silent) -> Outcome:
         """Bring everything in scope up to date.
@@ -118,6 +123,7 @@ class Runner:
         Args:
             told: called before each Dagster run with what it is, and how many of how many assets are behind it.
         """
+        self.staleness = Staleness(self.instance, self.graph, wanted.periods)
         chosen = self._in_scope(wanted)
         stages = [[key for key in stage if key in chosen] for stage in self._stages()]
         finals = self._finals(wanted)
@@ -188,15 +194,11 @@ class Runner:
 
     def _stale(self, keys: list[dg.AssetKey], period: str | None) -> list[dg.AssetKey]:
         """Those of the keys that are missing or stale, with what follows from them among the keys."""
-        resolver = CachingStaleStatusResolver(self.instance, self.graph, LoadingContextForTest(self.instance))
+        stale = self.staleness.of(keys, period)
         chosen: set[dg.AssetKey] = set()
         for key in keys:
             parents = self.graph.get(key).parent_keys - {key}
-            if (
-                parents & chosen
-                or resolver.get_status(key, period) != StaleStatus.FRESH
-                or not any(True for _ in self._files(key, period))
-            ):
+            if parents & chosen or key in stale or not any(True for _ in self._files(key, period)):
                 chosen |= set(self.graph.get(key).execution_set_asset_keys)
         return [key for key in keys if key in chosen]
 
@@ -248,6 +250,7 @@ class Runner:
         result = self.job.execute_in_process(
             partition_key=period, asset_selection=ready, instance=self.instance, raise_on_error=False, run_config=QUIET
         )
+        self.staleness = self.staleness.renewed()
         done = {event.asset_key for event in result.get_asset_materialization_events()}
         reasons = dict(_failures(result, self.job, period))
         self.outcome.failed.update(reasons)

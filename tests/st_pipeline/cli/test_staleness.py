@@ -157,6 +157,11 @@ def change_is_followed_by_one_child(world: World) -> None:
     world.make("state", period="2022")
 
 
+def change_is_followed_by_one_child_and_returns(world: World) -> None:
+    change_is_followed_by_one_child(world)
+    world.change("landed", "2022", "landed of 2022")
+
+
 def everything_is_made_again(world: World) -> None:
     world.make_all()
 
@@ -191,6 +196,7 @@ SITUATIONS: dict[Callable[[World], None], set[str]] = {
     period_changes_and_returns: set(),
     past_changes: of("state", "2022") | of("history"),
     change_is_followed_by_one_child: of("history", "2022"),
+    change_is_followed_by_one_child_and_returns: of("state", "2022"),
     everything_is_made_again: set(),
     code_changes: of("history"),
     dependency_goes: of("history"),
