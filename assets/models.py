@@ -21,6 +21,7 @@ TEXTS = {
     "backbone": "Weights of the spatio-temporal network after the period, with scaler, history and cost.",
     "lora": "Low-rank adapters of the backbone, one of each period after the first; older ones are frozen.",
     "prompt_pool": "Node prompts P = A B, or a full table, after the period; rows of sensors that left are kept aside.",
+    "relearner": "What corrects the forecast after the period: inverse map, smoothing with gates by sensor, output.",
 }
 
 

@@ -10,7 +10,7 @@ import yaml
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from st_pipeline.errors import closest
-from st_pipeline.fields import Duration, Name, Number, OpenPart, Part, Rank, Seed, Whole, as_spec, fault
+from st_pipeline.fields import Duration, Name, Number, OpenPart, Part, Rank, Seed, Switch, Whole, as_spec, fault
 from st_pipeline.registry import BACKBONES, STRATEGIES
 
 NAIVE_MODELS = ("naive_last", "naive_daily", "naive_weekly", "historical_average")
@@ -50,6 +50,40 @@ class LoraConfig(Part):
 
     rank: Whole = Field(6, ge=1)
     place: Literal["weights", "hidden"] = Field("weights", description="every linear layer, or the hidden features")
+
+
+class LabelEncoderConfig(Part):
+    """Weights of the losses that labels make in training beside that of the forecast."""
+
+    base: Number = Field(0.5, ge=0, description="of the forecast without correction")
+    inverse: Number = Field(0.1, ge=0, description="of the embedding that the inverse map finds for encoded labels")
+    residual: Number = Field(0.1, ge=0, description="of the smoothed residual against that of encoded labels")
+
+
+class RelearnerConfig(Part):
+    """A second pass over what the first cannot explain, smoothed over the network and added to the forecast."""
+
+    reads: Literal["residual", "embedding", "stacked"] = Field(
+        "residual", description="what the second pass reads: `stacked` is the control of capacity and depth"
+    )
+    share_core: Switch = Field(True, description="both passes have the same parameters, or the second a copy")
+    cores: Whole = Field(0, ge=0, description="of an inverse map that takes common and own features apart; 0: a plain")
+    dropout: Number = Field(0.3, ge=0, lt=1, description="of an inverse map with cores")
+    layers: Whole = Field(2, ge=0, description="of the smoothing; 0 for none")
+    kernels: tuple[Literal["adaptive", "adjacency", "reversed"], ...] = Field(("adaptive",), min_length=1)
+    rank: Whole = Field(10, ge=1, description="of the adaptive kernel")
+    gate_by: Literal["source", "target"] = "source"
+    hidden: Whole = Field(256, ge=1, description="width of the layer that reads the smoothed residual")
+    zero_init: Switch = Field(True, description="start as the model without correction")
+    label_encoder: LabelEncoderConfig | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len(set(self.kernels)) < len(self.kernels):
+            raise fault(f"kernels are {list(self.kernels)}; expected each once", "kernels")
+        if self.label_encoder and self.reads == "embedding":
+            raise fault("labels teach the inverse map, and `reads: embedding` has none; leave one out", "label_encoder")
+        return self
 
 
 class ScalingConfig(Part):
@@ -99,6 +133,7 @@ class ModelConfig(Part):
     backbone: Annotated[BackboneConfig, BeforeValidator(as_spec)]
     lora: LoraConfig | None = None
     prompt_pool: PromptPoolConfig | None = None
+    relearner: RelearnerConfig | None = None
     strategy: Annotated[StrategyConfig, BeforeValidator(as_spec)]
     protocol: Literal["sound", "paper"] = "sound"
     seasonal: tuple[Duration, ...] = Field((), description="lags whose values enter the window, e.g. [7d, 14d]")
@@ -115,7 +150,7 @@ class ModelConfig(Part):
     @property
     def parts(self) -> tuple[str, ...]:
         """Parts that the model really has, the backbone first."""
-        return ("backbone", *(name for name in ("lora", "prompt_pool") if getattr(self, name)))
+        return ("backbone", *(name for name in ("lora", "prompt_pool", "relearner") if getattr(self, name)))
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -123,6 +158,8 @@ class ModelConfig(Part):
             raise ValueError(f"a model cannot be called {self.name!r}: the pipeline uses that name itself")
         if self.protocol == "paper" and (self.seasonal or self.scaling != ScalingConfig()):
             raise ValueError("protocol 'paper' has its own scaling and no seasonal inputs; leave both out")
+        if self.lora and self.relearner and not self.relearner.share_core:
+            raise ValueError("adapters do not reach a second core: leave out 'lora', or 'relearner.share_core: false'")
         if self.seeds and "seed" in self.model_fields_set:
             raise ValueError("both 'seed' and 'seeds' are given; give one of them")
         if len(set(self.seeds)) < len(self.seeds):

@@ -84,14 +84,15 @@ def embedded_windows(
     """
     trained = learner.restore(parts)
     name = f"{learner.stream.name}/{learner.model.name} of {data.period.key}"
-    if not isinstance(trained.forecaster, PromptPool):
+    pool = next((part for part in trained.forecaster.modules() if isinstance(part, PromptPool)), None)
+    if pool is None:
         raise InputError(f"{name} has no node prompts; give it a `prompt_pool`")
     if tuple(parts[POOL].facts["nodes"]) != data.nodes.ids:
         raise InputError(f"{name} was trained on other sensors than the period has; materialise {name} first")
     part = learner.arrays(data).part("train", trained.scaler)
-    fitting = max(1, MOST_NUMBERS // (len(data.nodes) * trained.forecaster.width))
+    fitting = max(1, MOST_NUMBERS // (len(data.nodes) * pool.width))
     count = min(len(part.starts), most, fitting)
     chosen = torch.linspace(0, len(part.starts) - 1, count).round().long()
-    with evaluating(trained.forecaster):
-        hidden = trained.forecaster.inner.embed(part.windows.inputs(part.starts[chosen]), data.graph)
+    with evaluating(pool):
+        hidden = pool.inner.embed(part.windows.inputs(part.starts[chosen]), data.graph)
     return hidden.flatten(0, -3)

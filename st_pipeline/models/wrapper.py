@@ -37,6 +37,10 @@ class Wrapper(Forecaster):
         return self.inner.deep
 
     @property
+    def divisible(self) -> bool:
+        return super().divisible and self.inner.divisible
+
+    @property
     def working_width(self) -> int:
         return self.inner.working_width
 

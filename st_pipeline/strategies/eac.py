@@ -12,6 +12,7 @@ from st_pipeline.layers.node_table import node_tables
 from st_pipeline.models.base import Forecaster
 from st_pipeline.registry import STRATEGIES
 from st_pipeline.strategies.base import Arrival, Selection, Strategy
+from st_pipeline.strategies.parts.freezing import train_new_rows
 from st_pipeline.types import NodeSet, Period
 
 FEWEST = 2  # sensors that a first period trains on
@@ -20,6 +21,9 @@ FEWEST = 2  # sensors that a first period trains on
 @STRATEGIES.register
 class ExpandAndCompress(Strategy):
     """Period 1 trains everything; later periods expand A by the new sensors' rows and tune prompts alone.
+
+    Of a ReLearner the rows of sensors are tuned as those of A are; what all sensors share is frozen with the backbone.
+    A backbone with rows of its own (e.g. STID, AGCRN) learns those of new sensors, which were drawn at random.
 
     The paper and its public code differ in what is tuned (continual-methods, section 3.3); each reading is an option,
     the default being the code's.
@@ -68,9 +72,12 @@ class ExpandAndCompress(Strategy):
         forecaster.requires_grad_()
         if period.index:
             parts["backbone"].requires_grad_(self.freeze == "nothing")
+            train_new_rows(parts["backbone"])
             if spared is not None:
                 spared.requires_grad_()
-            self._restrict(parts["prompt_pool"])
+            self._restrict(parts["prompt_pool"], shared=self.train_basis == "always")
+            if "relearner" in parts:
+                self._restrict(parts["relearner"], shared=self.freeze == "nothing")
         return forecaster
 
     def select(self, period: Period, nodes: NodeSet) -> Selection:
@@ -83,14 +90,12 @@ class ExpandAndCompress(Strategy):
         counted = torch.zeros(len(nodes), dtype=torch.bool, device=rows.device).index_fill(0, rows, True)
         return Selection(rows=rows, nodes=counted)
 
-    def _restrict(self, prompts: nn.Module) -> None:
-        rows = {id(table.retained) for table in node_tables(prompts).values()}
-        rows |= {id(table.appended) for table in node_tables(prompts).values()}
-        for table in node_tables(prompts).values():
-            table.retained.requires_grad_(self.train_old_rows)
-        for parameter in prompts.parameters():
-            if id(parameter) not in rows:
-                parameter.requires_grad_(self.train_basis == "always")
+    def _restrict(self, part: nn.Module, *, shared: bool) -> None:
+        """New rows of sensors are trained, old ones if they are to be, and what is the same for all if `shared`."""
+        part.requires_grad_(shared)
+        for table in node_tables(part).values():
+            for kind, rows in table.named_parameters():
+                rows.requires_grad_(kind == "appended" or self.train_old_rows)
 
 
 def _temporal(backbone: nn.Module) -> nn.Module:

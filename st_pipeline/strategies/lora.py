@@ -7,6 +7,7 @@ from st_pipeline.models.base import Forecaster
 from st_pipeline.models.lora import Adapters
 from st_pipeline.registry import STRATEGIES
 from st_pipeline.strategies.base import Strategy
+from st_pipeline.strategies.parts.freezing import freeze_shared, train_new_rows
 from st_pipeline.types import NodeSet, Period
 
 
@@ -14,7 +15,8 @@ from st_pipeline.types import NodeSet, Period
 class LowRankAdaptation(Strategy):
     """Period 1 trains the model without adapters; each later one appends an adapter and freezes the older ones.
 
-    Node prompts, where the model has them, are trained in every period.
+    Node prompts, where the model has them, are trained in every period; so are the rows of sensors of a ReLearner and
+    its last layer, while the rest of it is treated as the backbone is.
 
     Args:
         freeze_backbone: after the first period, as LoRA's authors do (Hu et al. 2021, Section 4.1); the class in
@@ -33,5 +35,8 @@ class LowRankAdaptation(Strategy):
         forecaster.requires_grad_()
         if period.index:
             parts["backbone"].requires_grad_(not self.freeze_backbone)
+            train_new_rows(parts["backbone"])
+            if self.freeze_backbone and "relearner" in parts:
+                freeze_shared(parts["relearner"])
             adapters.append()
         return forecaster

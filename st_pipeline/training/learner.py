@@ -20,6 +20,7 @@ from st_pipeline.models.backbones import backbones
 from st_pipeline.models.base import Forecaster, count_parameters
 from st_pipeline.models.lora import LoRA
 from st_pipeline.models.prompt_pool import PromptPool
+from st_pipeline.models.relearner import LabelWeights, ReLearner
 from st_pipeline.storage import digest_of
 from st_pipeline.strategies import strategies
 from st_pipeline.strategies.base import Arrival, Network, Selection, Strategy
@@ -73,6 +74,10 @@ class Learner:
             forecaster = LoRA(forecaster, rank=self.model.lora.rank, place=self.model.lora.place)
         if self.model.prompt_pool:
             forecaster = PromptPool(forecaster, rank=self.model.prompt_pool.factors)
+        if self.model.relearner:
+            options = self.model.relearner.model_dump()
+            weights = options.pop("label_encoder")
+            forecaster = ReLearner(forecaster, **options, labels=LabelWeights(**weights) if weights else None)
         return forecaster
 
     def arrays(self, data: PeriodData, device: torch.device | str = "cpu") -> PeriodArrays:
@@ -160,15 +165,15 @@ class Learner:
         length, nodes, _ = data.tensor.values.shape
         shape = self.shape(nodes)
         with torch.device("meta"):  # takes no memory
-            backbone: Forecaster = backbones.build(self.model.backbone.spec(), shape=shape)
+            forecaster = self.build(nodes)
         return Need.of(
             length=length,
             nodes=nodes,
             channels=shape.channels,
-            width=backbone.working_width,
+            width=forecaster.working_width,
             span=shape.window + shape.horizon,
             batch=self.settings.batch,
-            divisible=backbone.divisible,
+            divisible=forecaster.divisible,
         )
 
     def verify(self, previous: Parts, *, expected_period: str, data_digest: str | None) -> None:

@@ -282,6 +282,8 @@ def test_any_other_adapters_are_refused(given_: object) -> None:
         (["lora"], ("backbone", "lora")),
         (["prompt_pool"], ("backbone", "prompt_pool")),
         (["prompt_pool", "lora"], ("backbone", "lora", "prompt_pool")),
+        (["relearner"], ("backbone", "relearner")),
+        (["relearner", "prompt_pool", "lora"], ("backbone", "lora", "prompt_pool", "relearner")),
     ],
 )
 def test_a_model_has_the_parts_that_its_sections_name(sections: list[str], parts: tuple[str, ...]) -> None:

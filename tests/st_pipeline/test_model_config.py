@@ -290,3 +290,76 @@ def test_a_section_that_the_base_rules_out_can_be_varied() -> None:
     assert config.studied["rank"][2].training.later == LaterConfig(epochs=2)
     (pool,) = small(models=models, **study(vary={"prompt_pool.rank": [3]})).studied["rank"].values()
     assert pool.prompt_pool == PromptPoolConfig(rank=3)
+
+
+# The relearner of a model
+
+
+def relearner(**options: Any) -> dict[str, Any]:
+    return {"models": [{**EAC, "relearner": options}]}
+
+
+def test_a_relearner_is_the_published_one_unless_said_otherwise() -> None:
+    found = small(**relearner()).models[0].relearner
+    assert found is not None
+    assert found.model_dump(exclude={"label_encoder"}) == {
+        "reads": "residual",
+        "share_core": True,
+        "cores": 0,
+        "dropout": 0.3,
+        "layers": 2,
+        "kernels": ("adaptive",),
+        "rank": 10,
+        "gate_by": "source",
+        "hidden": 256,
+        "zero_init": True,
+    }
+    assert found.label_encoder is None
+    labels = small(**relearner(label_encoder={"residual": 0.0})).models[0].relearner.label_encoder
+    assert labels.model_dump() == {"base": 0.5, "inverse": 0.1, "residual": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("options", "where"),
+    [
+        ({"reads": "labels"}, "reads"),
+        ({"share_core": 1}, "share_core"),
+        ({"cores": -1}, "cores"),
+        ({"layers": 1.5}, "layers"),
+        ({"kernels": []}, "kernels"),
+        ({"kernels": ["adaptive", "adaptive"]}, ""),
+        ({"kernels": ["distance"]}, "kernels.0"),
+        ({"dropout": 1.0}, "dropout"),
+        ({"label_encoder": {"inverse": -0.1}}, "label_encoder.inverse"),
+        ({"label_encoder": {"weight": 1}}, "label_encoder.weight"),
+        ({"reads": "embedding", "label_encoder": {}}, ""),
+        ({"smoothing": False}, "smoothing"),
+    ],
+)
+def test_any_other_relearner_is_refused(options: dict[str, Any], where: str) -> None:
+    assert problem(**relearner(**options)).startswith(f"models.0.relearner{'.' if where else ''}{where}: ")
+
+
+def test_a_second_core_and_adapters_are_refused_together() -> None:
+    model = {**EAC, "lora": {}, "relearner": {"share_core": False}}
+    assert "adapters do not reach a second core" in problem(models=[model])
+    small(models=[{**EAC, "lora": {}, "relearner": {}}])
+
+
+def test_the_section_of_a_model_without_a_relearner_does_not_know_of_it() -> None:
+    config = small()
+    assert "relearner" not in str(config.model_section(config.models[0]))
+    sections = [small(**relearner(**options)) for options in ({}, {"layers": 0}, {"label_encoder": {}})]
+    assert len({str(config.model_section(config.models[0])) for config in sections}) == 3
+
+
+def test_a_relearner_can_be_studied() -> None:
+    cases = {
+        "control": {"relearner.reads": "stacked"},
+        "smooth_no_more": {"relearner.layers": 0},
+        "bare": {"relearner": None},
+    }
+    found = small(**relearner(), studies=[{"name": "parts", "of": "eac", "cases": cases}]).studied["parts"]
+    assert found["control"].relearner.reads == "stacked"
+    assert found["smooth_no_more"].relearner.layers == 0
+    assert found["bare"].relearner is None

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from st_pipeline.data.windows import Windows
+from st_pipeline.layers.flat_steps import flat
 from st_pipeline.models.base import Forecaster
 from st_pipeline.strategies.base import Network
 
@@ -50,7 +51,7 @@ def feature_blocks(
 
 def _features(forecaster: Forecaster, network: Network, windows: Windows, starts: Tensor) -> Tensor:
     window = windows.inputs(starts)
-    return forecaster.core(forecaster.embed(window, network.graph), window, network.graph).flatten(2)
+    return flat(forecaster.core(forecaster.embed(window, network.graph), window, network.graph))
 
 
 def _raw(network: Network) -> Windows:

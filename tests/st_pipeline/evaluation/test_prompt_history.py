@@ -92,8 +92,8 @@ def test_shares_epochs_and_advice_are_those_of_the_first_seed(seeds) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"protocol": "paper"}, {**CALENDAR}, {"prompt_pool": {"rank": "full"}}, {"lora": {"rank": 2}}],
-    ids=["paper", "calendar", "full", "lora"],
+    [{"protocol": "paper"}, {**CALENDAR}, {"prompt_pool": {"rank": "full"}}, {"lora": {"rank": 2}}, {"relearner": {}}],
+    ids=["paper", "calendar", "full", "lora", "relearner"],
 )
 def test_any_prompted_model_is_analysed(live, options) -> None:
     learner, periods = live("online", periods=1, **options)

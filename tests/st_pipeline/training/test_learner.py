@@ -31,6 +31,8 @@ MODELS: dict[str, dict[str, Any]] = {
     "sqrt": {"strategy": "online", "scaling": {"transform": "sqrt", "per": "network"}},
     "paper": {"strategy": "eac", "protocol": "paper"},
     "lora": {"strategy": "lora", "lora": {"rank": 2}},
+    "relearner": {"strategy": "eac", "relearner": {"hidden": 8, "cores": 2, "dropout": 0.1}},
+    "second_core": {"strategy": "prompt_tuning", "prompt_pool": None, "relearner": {"hidden": 8, "share_core": False}},
     "few_shot": {"strategy": "eac", "training": {"epochs": 2, "batch": 64, "share": 0.2}},
 }
 FEW: dict[str, dict[str, Any]] = {  # models that learn from a fifth of a period
@@ -332,13 +334,18 @@ def test_weights_of_another_architecture_are_refused_in_one_sentence(make_learne
 
 
 def test_a_model_too_large_for_the_budget_is_never_built(make_learner, history, monkeypatch) -> None:
-    built = []
-    monkeypatch.setattr(Learner, "build", lambda self, num_nodes: built.append(num_nodes))
+    built, build = [], Learner.build
+
+    def spied(self: Learner, num_nodes: int) -> Any:
+        built.append(torch.get_default_device().type)
+        return build(self, num_nodes)
+
+    monkeypatch.setattr(Learner, "build", spied)
     learner = make_learner("online")
     compute = Compute(device="cpu", threads=1, memory_gib=learner.need(history[0]).least / 2 / (1 << 30))
     with pytest.raises(InputError, match="small/model of 2024-01-01: needs about"):
         learner.learn(history[0], None, compute=compute)
-    assert not built
+    assert set(built) == {"meta"}  # where nothing takes memory
 
 
 def test_the_estimate_grows_with_the_network_and_the_batch(make_learner, history) -> None:
@@ -360,3 +367,13 @@ def test_a_small_budget_trains_the_same_model_in_smaller_pieces(make_learner, hi
     assert small["backbone"].cost["estimated_bytes"] < usual["backbone"].cost["estimated_bytes"]
     for kind in ("train_loss", "validation_error"):
         assert small["backbone"].facts[kind] == pytest.approx(usual["backbone"].facts[kind], rel=1e-5)
+
+
+def test_the_estimate_counts_both_passes_of_a_relearner(make_learner, history) -> None:
+    bare, wrapped, second = (
+        make_learner("online", relearner=options).need(history[0])
+        for options in (None, {"hidden": 8}, {"hidden": 8, "share_core": False})
+    )
+    assert wrapped.per_window > 1.5 * bare.per_window
+    assert second == wrapped
+    assert not make_learner("online", relearner={"cores": 2}).need(history[0]).divisible

@@ -219,3 +219,17 @@ def test_the_latest_readings_are_those_at_the_end_of_the_training_part(network) 
     values, seen = latest_readings(network, steps_per_day=24, days=3)
     assert torch.equal(values, network.train.truth[-72:])
     assert torch.equal(seen, network.train.scored[-72:])
+
+
+@pytest.mark.parametrize("backbone", ["stgcn", "dcrnn"])
+def test_features_with_steps_are_those_of_each_node(
+    make_learner, make_history, make_stream, make_arrival, backbone
+) -> None:
+    data = next(iter(make_history(make_stream()).values()))
+    learner = make_learner(prompt_pool=None, backbone=backbone)
+    forecaster, network = learner.build(5).eval(), make_arrival(learner, data).network
+    found = feature_blocks(forecaster, network, steps_per_day=24, raw=False)
+    assert found.shape[1] == 5
+    window = network.train.windows.inputs(network.train.starts[-1:])
+    deep = forecaster.core(forecaster.embed(window, network.graph), window, network.graph)
+    torch.testing.assert_close(found[-1], torch.stack([deep[0, :, node].flatten() for node in range(5)]))
