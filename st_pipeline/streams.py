@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 from st_pipeline.config import StreamConfig
 from st_pipeline.errors import InputError, closest
 from st_pipeline.fields import NAME
+from st_pipeline.storage import home
 
 SHIPPED = Path(__file__).resolve().parents[1] / "streams"
 FILE = "stream.yaml"
@@ -57,9 +58,9 @@ class StreamFault:
 
 
 def stream_folders() -> list[Path]:
-    """Folders that hold stream folders: the shipped one, `streams/` here, those of `ST_PIPELINE_STREAMS`."""
+    """Folders of stream folders: the shipped one, `streams/` here, those of `ST_PIPELINE_STREAMS`, the home's own."""
     extra = [Path(part) for part in os.environ.get("ST_PIPELINE_STREAMS", "").split(os.pathsep) if part]
-    candidates = [SHIPPED, Path.cwd() / "streams", *extra]
+    candidates = [SHIPPED, Path.cwd() / "streams", *extra, home() / "streams"]
     return list(dict.fromkeys(folder.resolve() for folder in candidates if folder.is_dir()))
 
 

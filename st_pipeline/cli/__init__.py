@@ -20,6 +20,7 @@ COMMANDS = {
     "report": "look",
     "results": "results",
     "reproduce": "reproduce",
+    "bench": "bench",
     "check": "check",
     "new": "new",
     "doctor": "doctor",

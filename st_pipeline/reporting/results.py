@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from st_pipeline.benches import BARE, VARIANTS, model_name
 from st_pipeline.config import StreamConfig
 from st_pipeline.data.protocols import SOUND
 from st_pipeline.errors import InputError
@@ -20,6 +21,7 @@ from st_pipeline.evaluation.period_matrix import PeriodMatrix
 from st_pipeline.evaluation.rows import PUBLISHED
 from st_pipeline.evaluation.significance import friedman, nemenyi_difference
 from st_pipeline.evaluation.transfer import BASELINE, horizon_labels, transfer_table
+from st_pipeline.evaluation.universality import UNIVERSALITY, universality_table
 from st_pipeline.storage import FRAME, JSON, lake
 
 REPEATS = 500  # of the bootstrap: enough for a standard error to some 3 %
@@ -98,6 +100,28 @@ def read_results(config: StreamConfig) -> StreamResults:
     transfer, unsure = _transfer(config, scores)
     notes = (*unmarked, *unheld, *unsure)
     return StreamResults(config, rows, book, against, transfer, studies, _drill(config), notes)
+
+
+def read_universality(config: StreamConfig) -> pl.DataFrame:
+    """The table of a universality bench: columns `UNIVERSALITY`; without rows where nothing is scored.
+
+    Raises:
+        InputError: rows may not be compared, or a file is damaged.
+    """
+    if not has_results(config):
+        return pl.DataFrame(schema=UNIVERSALITY)
+    models = {
+        (model.backbone.name, variant): model.name
+        for model in config.models
+        for variant in VARIANTS
+        if model.name == model_name(model.backbone.name, variant)
+    }
+    scores = _frame(config.name, "leaderboard")
+    costs = {row["model"]: row for row in costs_by_model(ledger(_diagnostics(config), scores)).to_dicts()}
+    rows = [{**costs.get(row["model"], {}), **row} for row in summary(scores, config.horizon).to_dicts()]
+    frames = [newest(frame) for model in models.values() if len(frame := _losses(config, model))]
+    losses = pl.concat(frames) if frames else pl.DataFrame()
+    return universality_table(models, rows, losses, bare=BARE, day_steps=config.steps_per_day)
 
 
 def rank_over_streams(results: Sequence[StreamResults]) -> Ranks | None:
