@@ -24,7 +24,10 @@ SHAPES = {
     "lagged": SeriesShape(window=4, horizon=4, channels=6, num_nodes=NODES, steps_per_day=24, lags=2),
     "lagged_long": SeriesShape(window=4, horizon=6, channels=3, num_nodes=NODES, steps_per_day=24, lags=1),
 }
-SMALL: dict[str, dict[str, Any]] = {"himnet": {"hidden": 16}}  # options that make a large backbone quick to test
+SMALL: dict[str, dict[str, Any]] = {  # options that make a large backbone quick to test
+    "himnet": {"hidden": 16},
+    "st_trans": {"hidden": 16, "feedforward": 32, "heads": 4},
+}
 Make = Callable[..., Forecaster]
 
 
