@@ -140,7 +140,7 @@ class Workspace:
             env={**os.environ, **self.environment, **environment},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=900,
             cwd=self.folder,
         )
 

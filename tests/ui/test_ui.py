@@ -27,7 +27,7 @@ import pytest
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PERIODS = ["2024-01-01", "2024-01-08", "2024-01-15"]
 GOOD = PERIODS[:2]  # of the good stream
-PATIENCE = 900  # seconds for both backfills: on a quiet machine they take three minutes
+PATIENCE = 1800  # seconds for both backfills: on a quiet machine they take three minutes
 FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
