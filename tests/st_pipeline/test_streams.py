@@ -80,7 +80,7 @@ def test_every_shipped_stream_loads(folder: Path) -> None:
         ("epochs:", "epoch:", "16: models.1.training.epoch: there is no such key; did you mean 'epochs'?"),
         ("format: csv", "format: cvs", "2: source: there is no source format called 'cvs'; ... 'csv'"),
         ("recipe: knn", "recipe: kmn", "10: graph: there is no graph recipe called 'kmn'; ... 'knn'"),
-        ("backbone: stgnn", "backbone: stgcn", "12: models.0.backbone: there is no backbone called 'stgcn'"),
+        ("backbone: stgnn", "backbone: stgmn", "12: models.0.backbone: there is no backbone called 'stgmn'"),
         ("strategy: retrain", "strategy: retain", "15: models.1.strategy: ... did you mean 'retrain'?"),
         ("strategy: eac", "strategy: {name: eac, freeze: maybe}", "12: models.0.strategy.freeze: "),
         ("step: 1h\n", "", "1: step: is missing; expected the time between two readings, e.g. 5min"),
