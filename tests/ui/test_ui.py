@@ -249,7 +249,7 @@ def test_a_person_sees_lineage_plots_checks_and_report(server: Server, backfille
     report = server.workspace.home / "lake" / "good" / "report" / f"{GOOD[-1]}.html"
     pages: dict[str, tuple[str, list[str], list[str]]] = {
         # name: address, texts to click on, texts to see
-        "lineage": (f"{server.url}/locations/{location}/asset-groups/good/lineage", [], ["prompt_pool", "leaderboard"]),
+        "lineage": (f"{server.url}/locations/{location}/asset-groups/good/lineage", [], ["prompt_pool", "report"]),
         "model": (
             f"{server.url}/assets/good/eac/backbone?view=overview",
             [],
