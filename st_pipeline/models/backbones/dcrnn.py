@@ -13,16 +13,16 @@ from st_pipeline.layers.calendar_inputs import with_calendar
 from st_pipeline.layers.diffusion_conv import DiffusionConv
 from st_pipeline.layers.graph_gru import GraphGRU, stack_steps
 from st_pipeline.layers.node_major import by_node
-from st_pipeline.layers.scheduled_sampling import Feedback, ScheduledSampling, own_forecast
-from st_pipeline.models.base import Criterion, Forecaster
+from st_pipeline.layers.scheduled_sampling import Feedback, ScheduledSampling
+from st_pipeline.models.sampled_decoder import SampledDecoder
 from st_pipeline.registry import BACKBONES
-from st_pipeline.types import Graph, SeriesShape, Target, Window
+from st_pipeline.types import Graph, SeriesShape, Window
 
 GATES = (1.0, 1.0, 0.0)  # where the biases of reset, update and candidate start
 
 
 @BACKBONES.register
-class DCRNN(Forecaster):
+class DCRNN(SampledDecoder):
     """An encoder reads the window, a decoder writes the forecast step by step (Li et al., ICLR 2018).
 
     Both are stacks of `GraphGRU` over `DiffusionConv`. The decoder begins in the encoder's last states with a 0 and
@@ -62,15 +62,6 @@ class DCRNN(Forecaster):
         return (self.shape.window, self.width)
 
     @property
-    def deep(self) -> tuple[int, ...]:
-        return (self.shape.horizon, self.hidden)
-
-    @property
-    def divisible(self) -> bool:
-        """Not while coins are tossed, one for the whole batch."""
-        return super().divisible and not self.sampling.active
-
-    @property
     def working_width(self) -> int:
         """All layers at all steps, each with the terms of two convolutions and five widths of gates and states.
 
@@ -83,19 +74,8 @@ class DCRNN(Forecaster):
         """(B, T, N, C + 1): the values, and the time of day."""
         return with_calendar(window, self.shape, week=False)
 
-    def core(self, hidden: Tensor, window: Window, graph: Graph) -> Tensor:
-        """(B, H, N, D): the decoder's last layer, reading its own forecasts."""
-        return self._decode(self._encode(hidden, graph), graph, own_forecast)
-
-    def head(self, hidden: Tensor) -> Tensor:
-        return self.out(hidden.movedim(-2, 0)).squeeze(-1).movedim(0, -1)  # (N, B, H, 1) -> (B, H, N)
-
-    def training_loss(self, window: Window, target: Target, graph: Graph, criterion: Criterion) -> Tensor:
-        """In training with scheduled sampling."""
-        if not self.training or not self.sampling.active:
-            return super().training_loss(window, target, graph, criterion)
-        states = self._encode(self.embed(window, graph), graph)
-        return criterion(self.head(self._decode(states, graph, self.sampling.feedback(target))), target)
+    def decoded(self, hidden: Tensor, window: Window, graph: Graph, feedback: Feedback) -> Tensor:
+        return self._decode(self._encode(hidden, graph), graph, feedback)
 
     def _encode(self, hidden: Tensor, graph: Graph) -> list[Tensor]:
         """The last state of every layer, (B, N, D)."""

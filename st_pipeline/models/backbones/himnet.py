@@ -16,16 +16,16 @@ from st_pipeline.layers.graph_gru import GraphGRU, stack_steps
 from st_pipeline.layers.node_major import by_node
 from st_pipeline.layers.node_table import NodeTable
 from st_pipeline.layers.pooled_conv import pooled_gru
-from st_pipeline.layers.scheduled_sampling import Feedback, ScheduledSampling, own_forecast
-from st_pipeline.models.base import Criterion, Forecaster
+from st_pipeline.layers.scheduled_sampling import Feedback, ScheduledSampling
+from st_pipeline.models.sampled_decoder import SampledDecoder
 from st_pipeline.registry import BACKBONES
-from st_pipeline.types import Graph, SeriesShape, Target, Window
+from st_pipeline.types import Graph, SeriesShape, Window
 
 CALENDAR = 2  # inputs of every step: the time of day in [0, 1) and the day of the week, 0 to 6
 
 
 @BACKBONES.register
-class HimNet(Forecaster):
+class HimNet(SampledDecoder):
     """Two encoders and a decoder whose parameters embeddings draw from pools (Dong et al., KDD 2024).
 
     One encoder has parameters of the window's last time, E_t, the other has each sensor's own, by E_s; both convolve
@@ -97,15 +97,6 @@ class HimNet(Forecaster):
         return (self.shape.window, self.width)
 
     @property
-    def deep(self) -> tuple[int, ...]:
-        return (self.shape.horizon, self.hidden)
-
-    @property
-    def divisible(self) -> bool:
-        """Not while coins are tossed, one for the whole batch."""
-        return super().divisible and not self.sampling.active
-
-    @property
     def working_width(self) -> int:
         """All layers' states at all steps with the terms of their convolutions, and a row of the decoder's graph.
 
@@ -120,22 +111,7 @@ class HimNet(Forecaster):
         when = self._calendar(window)[:, : self.shape.window].expand(len(nodes), -1, -1, -1)
         return torch.cat([nodes, when], dim=-1).movedim(0, -2)
 
-    def core(self, hidden: Tensor, window: Window, graph: Graph) -> Tensor:
-        """(B, H, N, D): the decoder's last layer, reading its own forecasts."""
-        return self._deep(hidden, window, own_forecast)
-
-    def head(self, hidden: Tensor) -> Tensor:
-        return self.out(hidden.movedim(-2, 0)).squeeze(-1).movedim(0, -1)  # (N, B, H, 1) -> (B, H, N)
-
-    def training_loss(self, window: Window, target: Target, graph: Graph, criterion: Criterion) -> Tensor:
-        """In training with scheduled sampling."""
-        if not self.training or not self.sampling.active:
-            return super().training_loss(window, target, graph, criterion)
-        deep = self._deep(self.embed(window, graph), window, self.sampling.feedback(target))
-        return criterion(self.head(deep), target)
-
-    def _deep(self, hidden: Tensor, window: Window, feedback: Feedback) -> Tensor:
-        """(B, H, N, D) from the inputs (B, T, N, C + 2)."""
+    def decoded(self, hidden: Tensor, window: Window, graph: Graph, feedback: Feedback) -> Tensor:
         place = self._spatial_query(hidden)
         adjacency, time = softmax_graph(place), self._temporal_query(window)
         by_time = _encode(self.temporal_encoder, hidden, adjacency, time)
