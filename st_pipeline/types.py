@@ -165,6 +165,16 @@ class Graph:
         """The same edges the other way round: A transposed."""
         return Graph.from_edges(self.column, self.row, self.weight, num_nodes=self.num_nodes)
 
+    @cached_property
+    def undirected(self) -> Graph:
+        """The graph of (A + A^T) / 2, for layers whose theory needs a symmetric matrix.
+
+        A sensor that others gather from has a degree here even if it gathers from nobody, so that D^-1/2 A D^-1/2
+        stays within a spectrum of -1 to 1.
+        """
+        row, column = torch.cat([self.row, self.column]), torch.cat([self.column, self.row])
+        return Graph.from_edges(row, column, torch.cat([self.weight, self.weight]) / 2, num_nodes=self.num_nodes)
+
     def dense(self) -> Tensor:
         """(N, N) raw weights; only for methods that need every pair."""
         matrix = self.weight.new_zeros(self.num_nodes, self.num_nodes)

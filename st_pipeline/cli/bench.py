@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -62,14 +61,11 @@ def universality(
     UI, and only what is missing or stale is computed.
     """
     from st_pipeline.benches import VARIANTS, backbone_entries, bench_models, write_bench
-    from st_pipeline.cli.run import execute, print_outcome
+    from st_pipeline.cli.run import execute, print_outcome, take_data_from
     from st_pipeline.cli.runner import scope
     from st_pipeline.streams import find_stream
 
-    if data is not None:
-        if not Path(data).is_dir():
-            raise InputError(f"--data {data}: there is no such folder")
-        os.environ["ST_PIPELINE_DATA"] = str(Path(data).resolve())
+    take_data_from(data)
     models = bench_models(
         _listed(backbones) or list(backbone_entries()),
         _listed(variants) or list(VARIANTS),

@@ -43,12 +43,21 @@ def run(
     as_json: bool,
 ) -> None:
     """Bring STREAM up to date: only what is missing or stale is computed, through Dagster, periods in order."""
-    if data is not None:
-        if not Path(data).is_dir():
-            raise InputError(f"--data {data}: there is no such folder")
-        os.environ["ST_PIPELINE_DATA"] = str(Path(data).resolve())
+    take_data_from(data)
     asked = {"periods": periods, "models": models, "compare": compare, "studies": studies}
     materialise(stream, asked, as_json=as_json, show=not models)
+
+
+def take_data_from(folder: str | None) -> None:
+    """Look raw data up in this folder from here on; None leaves that as it is.
+
+    Raises:
+        InputError: there is no such folder.
+    """
+    if folder is not None:
+        if not Path(folder).is_dir():
+            raise InputError(f"--data {folder}: there is no such folder")
+        os.environ["ST_PIPELINE_DATA"] = str(Path(folder).resolve())
 
 
 @click.command()

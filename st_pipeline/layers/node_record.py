@@ -20,7 +20,7 @@ class NodeRecord(NodeTable):
         super().__init__(num_nodes, width, bound=0.0)
         self._keep()
 
-    def write(self, rows: Tensor) -> None:
+    def record(self, rows: Tensor) -> None:
         """New rows, in place; inside `restricted`, of the nodes that are shown."""
         rows = rows.detach().to(self.cold)
         table = rows if self.shown is None else self.table().index_copy(0, self.shown, rows)

@@ -73,7 +73,7 @@ class RunningStatistics(NodeRecord):
     def follow(self, mean: Tensor, variance: Tensor) -> None:
         """Record means and variances (N * width,)."""
         rows = [part.unflatten(0, (-1, self.width // 2)) for part in (mean, variance - 1)]
-        self.write(torch.cat(rows, dim=-1))
+        self.record(torch.cat(rows, dim=-1))
 
     def expand(self, nodes: NodeSet) -> None:
         known = {*self.ids, *self.cold_ids}
@@ -83,4 +83,4 @@ class RunningStatistics(NodeRecord):
             places = [place for place, name in enumerate(nodes.ids) if name not in known]
             table = self.table()
             table[places] = rows.mean(0)
-            self.write(table)
+            self.record(table)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from st_pipeline.layers.node_table import node_tables, restricted
 from st_pipeline.models.base import Forecaster
+from st_pipeline.models.modes import as_in_evaluation
 from st_pipeline.types import Graph, Window
 
 
@@ -43,12 +44,10 @@ def idle_parameters(backbone: Forecaster) -> set[str]:
     window = Window(like.new_zeros(size), torch.ones(size, dtype=torch.bool, device=like.device), clock, clock)
     nothing = clock.new_empty(0)
     graph = Graph(1, nothing, nothing, like.new_empty(0))
-    named, mode = dict(backbone.named_parameters()), backbone.training
-    backbone.eval()
-    with torch.enable_grad(), restricted(backbone, clock[0, :1]):
+    named = dict(backbone.named_parameters())
+    with as_in_evaluation(backbone), torch.enable_grad(), restricted(backbone, clock[0, :1]):
         deep = backbone.core(backbone.embed(window, graph).detach(), window, graph)
         gradients = torch.autograd.grad(deep.sum(), list(named.values()), allow_unused=True)
-    backbone.train(mode)
     return {name for name, gradient in zip(named, gradients, strict=True) if gradient is None}
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Literal, NamedTuple, cast
 
 import torch
@@ -17,6 +16,7 @@ from st_pipeline.models.base import Criterion, Forecaster
 from st_pipeline.models.core_copy import CoreCopy
 from st_pipeline.models.correction import Correction, CorrectionHead
 from st_pipeline.models.lora import LoRA
+from st_pipeline.models.modes import as_in_evaluation
 from st_pipeline.models.wrapper import Wrapper
 from st_pipeline.types import Graph, Target, Window
 
@@ -170,7 +170,8 @@ class ReLearner(Wrapper):
         if self.correction.core is not None:
             second: Tensor = self.correction.core(hidden, window, graph)
             return second
-        with _fixed_statistics(self.inner):
+        normalising = () if self.inner.separable else (self.inner,)  # by its batch: statistics stay the first pass's
+        with as_in_evaluation(*normalising):
             return self.inner.core(hidden, window, graph)
 
     def _forecast(self, deep: Tensor, smoothed: Tensor) -> Tensor:
@@ -206,16 +207,3 @@ def has_own_loss(forecaster: Forecaster) -> bool:
     while isinstance(forecaster, LoRA):  # hands on the loss of what it adapts
         forecaster = forecaster.inner
     return type(forecaster).training_loss is not Forecaster.training_loss
-
-
-@contextmanager
-def _fixed_statistics(forecaster: Forecaster) -> Iterator[None]:
-    """Inside, a model that normalises by its batch uses its running statistics and leaves them as they are."""
-    modes = [] if forecaster.separable else [(part, part.training) for part in forecaster.modules()]
-    for part, _ in modes:
-        part.training = False
-    try:
-        yield
-    finally:
-        for part, mode in modes:
-            part.training = mode

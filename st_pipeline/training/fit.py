@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from st_pipeline.data.protocols import Part
 from st_pipeline.errors import InputError
 from st_pipeline.layers.node_table import restricted
 from st_pipeline.models.base import Forecaster
+from st_pipeline.models.modes import as_in_evaluation
 from st_pipeline.strategies.base import Selection, Strategy
 from st_pipeline.training.forecasts import validation_error
 from st_pipeline.training.memory import Plan
@@ -93,7 +93,7 @@ def fit(
     with (
         workers(train.starts.device, threads, splits=forecaster.divisible) as team,
         restricted(forecaster, rows),
-        _frozen_stand_still(forecaster),
+        as_in_evaluation(*_frozen(forecaster)),
     ):
         for index in range(settings.epochs):
             tick = time.perf_counter()
@@ -154,24 +154,15 @@ def _set_rate(optimiser: torch.optim.Optimizer, settings: Settings, epoch: int) 
         group["lr"] = settings.learning_rate * share
 
 
-@contextmanager
-def _frozen_stand_still(forecaster: Forecaster) -> Iterator[None]:
-    """Inside, modules that are frozen keep their running statistics: they work as in evaluation."""
-    still = [
+def _frozen(forecaster: Forecaster) -> list[nn.Module]:
+    """Modules with running statistics of which nothing is trained: they work as in evaluation, and keep them."""
+    return [
         part
         for part in forecaster.modules()
         if next(part.buffers(), None) is not None
         and next(part.parameters(), None) is not None
         and not any(own.requires_grad for own in part.parameters())
     ]
-    modes = [(inner, inner.training) for part in still for inner in part.modules()]
-    for part in still:
-        part.eval()
-    try:
-        yield
-    finally:
-        for part, mode in modes:
-            part.training = mode
 
 
 def _snapshot(kept: list[Tensor]) -> list[Tensor]:

@@ -14,6 +14,7 @@ from torch import Tensor
 from st_pipeline.data.protocols import Part
 from st_pipeline.data.windows import cut
 from st_pipeline.models.base import Forecaster
+from st_pipeline.models.modes import as_in_evaluation
 from st_pipeline.training.pieces import Workers, pieces_of
 from st_pipeline.training.settings import Settings
 from st_pipeline.types import Graph
@@ -128,14 +129,8 @@ def _mean_error(forecaster: Forecaster, part: Part, graph: Graph, workers: Worke
 @contextmanager
 def evaluating(forecaster: Forecaster) -> Iterator[None]:
     """Evaluation mode without gradients; the mode of every module is restored afterwards."""
-    modes = [(part, part.training) for part in forecaster.modules()]
-    forecaster.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for part, mode in modes:
-            part.training = mode
+    with as_in_evaluation(forecaster), torch.no_grad():
+        yield
 
 
 def latency(forecaster: Forecaster, part: Part, graph: Graph, repeats: int = 5) -> float:

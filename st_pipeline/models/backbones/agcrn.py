@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from st_pipeline.errors import InputError
 from st_pipeline.layers.adaptive_graph import softmax_graph
 from st_pipeline.layers.calendar_inputs import with_calendar
 from st_pipeline.layers.node_major import by_node
 from st_pipeline.layers.node_table import NodeTable
 from st_pipeline.layers.pooled_conv import pooled_gru
 from st_pipeline.models.base import Forecaster
+from st_pipeline.models.options import check_least
 from st_pipeline.registry import BACKBONES
 from st_pipeline.types import Graph, SeriesShape, Window
 
@@ -46,9 +46,7 @@ class AGCRN(Forecaster):
         time_of_day: bool = True,
     ) -> None:
         super().__init__()
-        for name, value in {"hidden": hidden, "layers": layers, "embedding": embedding, "order": order}.items():
-            if value < 1:
-                raise InputError(f"backbone 'agcrn': {name} is {value}, expected at least 1")
+        check_least("agcrn", hidden=hidden, layers=layers, embedding=embedding, order=order)
         self.shape = shape
         self.hidden, self.order = hidden, order
         self.time_of_day = time_of_day

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from st_pipeline.errors import InputError
 from st_pipeline.layers.bilinear_attention import SensorAttention, StepAttention
+from st_pipeline.layers.diffusion_conv import chebyshev_terms
 from st_pipeline.layers.sequence import TimeConv
-from st_pipeline.layers.undirected import undirected
 from st_pipeline.models.flat_window import FlatWindow
+from st_pipeline.models.options import check_least
 from st_pipeline.registry import BACKBONES
 from st_pipeline.types import Graph, SeriesShape, Window
 
@@ -44,9 +44,7 @@ class ASTGCN(FlatWindow):
         attended: bool = False,
     ) -> None:
         super().__init__()
-        for name, value in {"filters": filters, "blocks": blocks, "order": order, "rank": rank}.items():
-            if value < 1:
-                raise InputError(f"backbone 'astgcn': {name} is {value}, expected at least 1")
+        check_least("astgcn", filters=filters, blocks=blocks, order=order, rank=rank)
         self.shape = shape
         self.filters = filters
         self.order = order
@@ -111,9 +109,6 @@ def chebyshev(graph: Graph, order: int, *, like: Tensor) -> list[Tensor]:
 
     That of 1 - D^-1/2 A D^-1/2, with 2 as its largest eigenvalue and A made symmetric: -D^-1/2 A D^-1/2.
     """
-    operator = undirected(graph).operator("symmetric")
+    operator = graph.undirected.operator("symmetric")
     one = torch.eye(graph.num_nodes, dtype=like.dtype, device=like.device)
-    terms = [one, -operator(one)]
-    while len(terms) < order:
-        terms.append(-2 * operator(terms[-1]) - terms[-2])
-    return terms[1:order]
+    return chebyshev_terms(one, lambda x: -operator(x), order - 1)[1:]

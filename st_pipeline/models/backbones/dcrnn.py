@@ -8,12 +8,12 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from st_pipeline.errors import InputError
 from st_pipeline.layers.calendar_inputs import with_calendar
 from st_pipeline.layers.diffusion_conv import DiffusionConv
 from st_pipeline.layers.graph_gru import GraphGRU, stack_steps
 from st_pipeline.layers.node_major import by_node
 from st_pipeline.layers.scheduled_sampling import Feedback, ScheduledSampling
+from st_pipeline.models.options import check_least
 from st_pipeline.models.sampled_decoder import SampledDecoder
 from st_pipeline.registry import BACKBONES
 from st_pipeline.types import Graph, SeriesShape, Window
@@ -43,9 +43,8 @@ class DCRNN(SampledDecoder):
         self, shape: SeriesShape, *, hidden: int = 64, layers: int = 2, steps: int = 2, tau: int = 2000
     ) -> None:
         super().__init__()
-        for name, value, least in (("hidden", hidden, 1), ("layers", layers, 1), ("steps", steps, 1), ("tau", tau, 0)):
-            if value < least:
-                raise InputError(f"backbone 'dcrnn': {name} is {value}, expected at least {least}")
+        check_least("dcrnn", hidden=hidden, layers=layers, steps=steps)
+        check_least("dcrnn", 0, tau=tau)
         self.shape = shape
         self.hidden, self.steps = hidden, steps
         self.encoder = _stack(self.width, hidden, layers, steps)

@@ -13,7 +13,8 @@ from st_pipeline.layers.adaptive_graph import AdaptiveGraph, gather
 from st_pipeline.layers.calendar_inputs import with_calendar
 from st_pipeline.layers.dilated_conv import GatedConv, at_least, doubling, receptive_field
 from st_pipeline.layers.hop_conv import HopConv, Move
-from st_pipeline.models.base import Forecaster
+from st_pipeline.models.options import check_least
+from st_pipeline.models.skip_network import SkipNetwork
 from st_pipeline.registry import BACKBONES
 from st_pipeline.types import Graph, SeriesShape, Window
 
@@ -22,7 +23,7 @@ ORDER = 2  # powers of every graph
 
 
 @BACKBONES.register
-class GraphWaveNet(Forecaster):
+class GraphWaveNet(SkipNetwork):
     """Layers of gated convolution along time and diffusion over graphs, each with a say in the forecast.
 
     (Wu et al. 2019, arXiv 1906.00121.)
@@ -79,23 +80,11 @@ class GraphWaveNet(Forecaster):
         self.end2 = nn.Linear(end, shape.horizon)
 
     @property
-    def width(self) -> int:
-        return self.hidden
-
-    @property
-    def shallow(self) -> tuple[int, ...]:
-        return (self.span, self.hidden)
-
-    @property
-    def deep(self) -> tuple[int, ...]:
-        return (self.end1.in_features,)
-
-    @property
     def working_width(self) -> int:
         """All steps that each layer gives, once for each graph, and the head."""
         left = [self.span - reached for reached in accumulate(self.dilations)]
         steps = self.span + (2 if self.adaptive is None else 3) * sum(left)
-        return self.hidden * steps + self.end1.in_features + self.end1.out_features + self.end2.out_features
+        return self.hidden * steps + self.head_width
 
     def embed(self, window: Window, graph: Graph) -> Tensor:
         """(B, S, N, hidden), S being the steps that the convolutions reach."""
@@ -116,10 +105,6 @@ class GraphWaveNet(Forecaster):
                 x = self.norms[place](x.flatten(0, 2)).view(x.shape)
         return torch.stack(said).sum(0)
 
-    def head(self, hidden: Tensor) -> Tensor:
-        forecast: Tensor = self.end2(torch.relu(self.end1(torch.relu(hidden))))
-        return forecast.transpose(1, 2)
-
     def moves(self, graph: Graph) -> list[Move]:
         """One step along each graph."""
         learned = [] if self.adaptive is None else [partial(gather, self.adaptive())]
@@ -127,9 +112,7 @@ class GraphWaveNet(Forecaster):
 
 
 def _check(sizes: dict[str, int], adaptive: int, dropout: float) -> None:
-    for name, value in {**sizes, "adaptive": adaptive}.items():
-        least = 0 if name == "adaptive" else 1
-        if value < least:
-            raise InputError(f"backbone 'graph_wavenet': {name} is {value}, expected at least {least}")
+    check_least("graph_wavenet", **sizes)
+    check_least("graph_wavenet", 0, adaptive=adaptive)
     if not 0 <= dropout < 1:
         raise InputError(f"backbone 'graph_wavenet': dropout is {dropout}, expected a share from 0 to below 1")

@@ -6,10 +6,10 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from st_pipeline.errors import InputError
 from st_pipeline.layers.calendar_inputs import with_calendar
 from st_pipeline.layers.node_major import by_node
 from st_pipeline.models.base import Forecaster
+from st_pipeline.models.options import check_least
 from st_pipeline.registry import BACKBONES
 from st_pipeline.types import Graph, SeriesShape, Window
 
@@ -31,9 +31,7 @@ class GRU(Forecaster):
 
     def __init__(self, shape: SeriesShape, *, hidden: int = 64, layers: int = 1) -> None:
         super().__init__()
-        for name, value in {"hidden": hidden, "layers": layers}.items():
-            if value < 1:
-                raise InputError(f"backbone 'gru': {name} is {value}, expected at least 1; give a positive number")
+        check_least("gru", hidden=hidden, layers=layers)
         self.shape = shape
         self.start = nn.Linear(shape.channels + 1, hidden)
         self.gru = nn.GRU(hidden, hidden, layers)

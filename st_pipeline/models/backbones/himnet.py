@@ -9,7 +9,6 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
-from st_pipeline.errors import InputError
 from st_pipeline.layers.adaptive_graph import softmax_graph
 from st_pipeline.layers.calendar_table import CalendarTable
 from st_pipeline.layers.graph_gru import GraphGRU, stack_steps
@@ -17,6 +16,7 @@ from st_pipeline.layers.node_major import by_node
 from st_pipeline.layers.node_table import NodeTable
 from st_pipeline.layers.pooled_conv import pooled_gru
 from st_pipeline.layers.scheduled_sampling import Feedback, ScheduledSampling
+from st_pipeline.models.options import check_least
 from st_pipeline.models.sampled_decoder import SampledDecoder
 from st_pipeline.registry import BACKBONES
 from st_pipeline.types import Graph, SeriesShape, Window
@@ -70,9 +70,10 @@ class HimNet(SampledDecoder):
         tau: int = 6000,
     ) -> None:
         super().__init__()
-        widths = {"day": day, "week": week, "spatial": spatial, "mixed": mixed}
-        _check({"hidden": hidden, "layers": layers, **widths, "order": order}, least=1)
-        _check({"tau": tau}, least=0)
+        check_least(
+            "himnet", hidden=hidden, layers=layers, day=day, week=week, spatial=spatial, mixed=mixed, order=order
+        )
+        check_least("himnet", 0, tau=tau)
         self.shape = shape
         self.hidden, self.order = hidden, order
         self.query_widths = day + week, spatial, mixed
@@ -167,9 +168,3 @@ def _encode(units: nn.ModuleList, hidden: Tensor, adjacency: Tensor, query: Tens
     for unit in units:
         hidden = unit(hidden, adjacency, query)
     return hidden[:, -1]
-
-
-def _check(options: dict[str, int], *, least: int) -> None:
-    for name, value in options.items():
-        if value < least:
-            raise InputError(f"backbone 'himnet': {name} is {value}, expected at least {least}")

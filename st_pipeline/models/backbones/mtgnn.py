@@ -14,13 +14,14 @@ from st_pipeline.layers.dilated_conv import DilatedConv, at_least, receptive_fie
 from st_pipeline.layers.hop_conv import HopConv, Move
 from st_pipeline.layers.inception_conv import KERNELS, LONGEST, GatedInception
 from st_pipeline.layers.network_norm import NetworkNorm
-from st_pipeline.models.base import Forecaster
+from st_pipeline.models.options import check_least
+from st_pipeline.models.skip_network import SkipNetwork
 from st_pipeline.registry import BACKBONES
 from st_pipeline.types import Graph, SeriesShape, Window
 
 
 @BACKBONES.register
-class MTGNN(Forecaster):
+class MTGNN(SkipNetwork):
     """Layers of inception convolution, mix-hop propagation and normalisation, each with a say in the forecast.
 
     (Wu et al. 2020, arXiv 2005.11650.)
@@ -84,22 +85,10 @@ class MTGNN(Forecaster):
         self.end2 = nn.Linear(end, shape.horizon)
 
     @property
-    def width(self) -> int:
-        return self.hidden
-
-    @property
-    def shallow(self) -> tuple[int, ...]:
-        return (self.span, self.hidden)
-
-    @property
-    def deep(self) -> tuple[int, ...]:
-        return (self.end1.in_features,)
-
-    @property
     def working_width(self) -> int:
         """All steps that each layer gives, for itself and along and against the graph, and the head."""
         steps = self.span + 3 * sum(self.left)
-        return self.hidden * steps + self.end1.in_features + self.end1.out_features + self.end2.out_features
+        return self.hidden * steps + self.head_width
 
     def inputs(self, window: Window) -> Tensor:
         """(B, S, N, C + 1)."""
@@ -122,10 +111,6 @@ class MTGNN(Forecaster):
         said.append(self.skip_last(x))
         return torch.cat(said, dim=1).sum(1)
 
-    def head(self, hidden: Tensor) -> Tensor:
-        forecast: Tensor = self.end2(torch.relu(self.end1(torch.relu(hidden))))
-        return forecast.transpose(1, 2)
-
     def moves(self) -> tuple[Move, Move]:
         """One step along the learned graph and one against it, both with loops and rows of sum 1."""
         adjacency = self.learner()
@@ -136,9 +121,7 @@ class MTGNN(Forecaster):
 
 
 def _check(sizes: dict[str, int], keep: float, dropout: float) -> None:
-    for name, value in sizes.items():
-        if value < 1:
-            raise InputError(f"backbone 'mtgnn': {name} is {value}, expected at least 1; give a positive number")
+    check_least("mtgnn", **sizes)
     if sizes["hidden"] % len(KERNELS):
         raise InputError(
             f"backbone 'mtgnn': hidden is {sizes['hidden']}, expected a multiple of {len(KERNELS)}, the kernels of a "

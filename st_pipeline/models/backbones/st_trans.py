@@ -17,6 +17,7 @@ from st_pipeline.layers.sequence import Along
 from st_pipeline.layers.surroundings import Surroundings, surroundings
 from st_pipeline.layers.transformer import TransformerLayer
 from st_pipeline.models.base import Forecaster
+from st_pipeline.models.options import check_least
 from st_pipeline.registry import BACKBONES
 from st_pipeline.types import Graph, SeriesShape, Window
 
@@ -90,9 +91,9 @@ class STTrans(Forecaster):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        positive = {"hidden": hidden, "heads": heads, "layers": layers, "feedforward": feedforward}
-        _check({**positive, "keep": keep, "recent": recent, "nodes": nodes, "bases": bases}, least=1)
-        _check({"encoder": encoder, "near": near}, least=0)
+        check_least("st_trans", hidden=hidden, heads=heads, layers=layers, feedforward=feedforward)
+        check_least("st_trans", keep=keep, recent=recent, nodes=nodes, bases=bases)
+        check_least("st_trans", 0, encoder=encoder, near=near)
         if hidden % heads:
             raise InputError(f"backbone 'st_trans': heads is {heads}, expected a divisor of hidden, which is {hidden}")
         if not 0 <= dropout < 1:
@@ -174,9 +175,3 @@ class STTrans(Forecaster):
     def _calendar(self, window: Window, steps: slice) -> Tensor:
         """(B, steps, D): the row of the slot and the row of the day."""
         return self.calendar(window, steps).unflatten(-1, (2, -1)).sum(-2)
-
-
-def _check(options: dict[str, int], *, least: int) -> None:
-    for name, value in options.items():
-        if value < least:
-            raise InputError(f"backbone 'st_trans': {name} is {value}, expected at least {least}")

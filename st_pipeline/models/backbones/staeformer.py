@@ -13,6 +13,7 @@ from st_pipeline.layers.node_table import NodeTable
 from st_pipeline.layers.sequence import Along
 from st_pipeline.layers.transformer import TransformerLayer
 from st_pipeline.models.base import Forecaster
+from st_pipeline.models.options import check_least
 from st_pipeline.registry import BACKBONES
 from st_pipeline.types import Graph, SeriesShape, Window
 
@@ -108,10 +109,8 @@ class STAEformer(Forecaster):
 
 def _check(widths: dict[str, int], *, heads: int, feedforward: int, layers: int, dropout: float) -> None:
     """Refuse options out of their range."""
-    least = {"heads": 1, "feedforward": 1, "layers": 1, "inputs": 1}
-    for name, value in {**widths, "heads": heads, "feedforward": feedforward, "layers": layers}.items():
-        if value < least.get(name, 0):
-            raise InputError(f"backbone 'staeformer': {name} is {value}, expected at least {least.get(name, 0)}")
+    check_least("staeformer", heads=heads, feedforward=feedforward, layers=layers, inputs=widths["inputs"])
+    check_least("staeformer", 0, **widths)
     if sum(widths.values()) % heads:
         raise InputError(
             f"backbone 'staeformer': heads is {heads}, expected a divisor of {sum(widths.values())}, which is "

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from st_pipeline.errors import InputError
 from st_pipeline.layers.spectral_block import GATES, SpectralBlock, graph_terms
 from st_pipeline.models.flat_window import FlatWindow
+from st_pipeline.models.options import check_least
 from st_pipeline.registry import BACKBONES
 from st_pipeline.types import Graph, SeriesShape, Window
 
@@ -53,9 +54,7 @@ class StemGNN(FlatWindow):
         along: Literal["node", "time"] = "node",
     ) -> None:
         super().__init__()
-        for name, value in {"units": units, "blocks": blocks, "multiple": multiple}.items():
-            if value < 1:
-                raise InputError(f"backbone 'stemgnn': {name} is {value}, expected at least 1")
+        check_least("stemgnn", units=units, blocks=blocks, multiple=multiple)
         if not 0 <= dropout < 1:
             raise InputError(f"backbone 'stemgnn': dropout is {dropout}, expected at least 0 and below 1")
         self.shape = shape

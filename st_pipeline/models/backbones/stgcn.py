@@ -9,8 +9,8 @@ from st_pipeline.errors import InputError
 from st_pipeline.layers.chebyshev import ChebConv
 from st_pipeline.layers.dilated_conv import DilatedConv, at_least
 from st_pipeline.layers.network_norm import NetworkNorm
-from st_pipeline.layers.undirected import undirected
 from st_pipeline.models.base import Forecaster
+from st_pipeline.models.options import check_least
 from st_pipeline.registry import BACKBONES
 from st_pipeline.types import Graph, SeriesShape, Window
 
@@ -147,12 +147,10 @@ class SpatialConv(nn.Module):
     def forward(self, x: Tensor, graph: Graph) -> Tensor:
         """(B, T, N, inputs) -> (B, T, N, outputs); of the graph's two directions the mean is taken."""
         z = self.align(x).movedim(-2, 0).contiguous().movedim(0, -2)  # nodes first in memory
-        return torch.relu(z + self.conv(z, undirected(graph)))
+        return torch.relu(z + self.conv(z, graph.undirected))
 
 
 def _check(sizes: dict[str, int], dropout: float) -> None:
-    for name, value in sizes.items():
-        if value < 1:
-            raise InputError(f"backbone 'stgcn': {name} is {value}, expected at least 1; give a positive number")
+    check_least("stgcn", **sizes)
     if not 0 <= dropout < 1:
         raise InputError(f"backbone 'stgcn': dropout is {dropout}, expected a share from 0 to below 1")

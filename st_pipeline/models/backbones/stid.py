@@ -11,6 +11,7 @@ from st_pipeline.layers.calendar_table import CalendarTable
 from st_pipeline.layers.node_major import by_node, per_node
 from st_pipeline.layers.node_table import NodeTable
 from st_pipeline.models.base import Forecaster
+from st_pipeline.models.options import check_least
 from st_pipeline.registry import BACKBONES
 from st_pipeline.types import Graph, SeriesShape, Window
 
@@ -47,9 +48,7 @@ class STID(Forecaster):
         dropout: float = 0.15,
     ) -> None:
         super().__init__()
-        for name, value in {"series": series, "node": node, "day": day, "week": week, "layers": layers}.items():
-            if value < 1:
-                raise InputError(f"backbone 'stid': {name} is {value}, expected at least 1; give a positive number")
+        check_least("stid", series=series, node=node, day=day, week=week, layers=layers)
         if not 0 <= dropout < 1:
             raise InputError(f"backbone 'stid': dropout is {dropout}, expected a share from 0 to below 1")
         self.shape = shape

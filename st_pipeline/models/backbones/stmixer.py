@@ -10,6 +10,7 @@ from st_pipeline.layers.node_major import by_node, per_node
 from st_pipeline.layers.node_mixing import NodeMixing
 from st_pipeline.layers.node_table import NodeTable
 from st_pipeline.models.base import Forecaster
+from st_pipeline.models.options import check_least
 from st_pipeline.registry import BACKBONES
 from st_pipeline.types import Graph, SeriesShape, Window
 
@@ -38,9 +39,7 @@ class STMixer(Forecaster):
         self, shape: SeriesShape, *, hidden: int = 64, slots: int = 16, blocks: int = 3, dropout: float = 0.1
     ) -> None:
         super().__init__()
-        for name, value in {"hidden": hidden, "slots": slots, "blocks": blocks}.items():
-            if value < 1:
-                raise InputError(f"backbone 'stmixer': {name} is {value}, expected at least 1; give a positive number")
+        check_least("stmixer", hidden=hidden, slots=slots, blocks=blocks)
         if hidden % 2:
             raise InputError(f"backbone 'stmixer': hidden is {hidden}, expected an even number, half of it for the day")
         if not 0 <= dropout < 1:

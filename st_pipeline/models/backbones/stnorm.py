@@ -7,12 +7,12 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from st_pipeline.errors import InputError
 from st_pipeline.layers.calendar_inputs import with_calendar
 from st_pipeline.layers.dilated_conv import GatedConv, at_least, doubling, receptive_field
 from st_pipeline.layers.node_major import by_node
 from st_pipeline.layers.series_norm import SpatialNorm, TemporalNorm
 from st_pipeline.models.base import Forecaster
+from st_pipeline.models.options import check_least
 from st_pipeline.registry import BACKBONES
 from st_pipeline.types import Graph, SeriesShape, Window
 
@@ -50,10 +50,8 @@ class STNorm(Forecaster):
         spatial: bool = True,
     ) -> None:
         super().__init__()
-        sizes = {"hidden": (hidden, 1), "kernel": (kernel, 2), "blocks": (blocks, 1), "layers": (layers, 1)}
-        for name, (value, least) in sizes.items():
-            if value < least:
-                raise InputError(f"backbone 'stnorm': {name} is {value}, expected at least {least}; give a larger one")
+        check_least("stnorm", hidden=hidden, blocks=blocks, layers=layers)
+        check_least("stnorm", 2, kernel=kernel)
         self.shape = shape
         self.separable = not temporal
         dilations = doubling(blocks, layers)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from st_pipeline.errors import InputError
 from st_pipeline.layers.node_major import by_node
-from st_pipeline.layers.node_table import NodeTable
+from st_pipeline.layers.node_record import NodeRecord
 from st_pipeline.models.flat_window import FlatWindow
+from st_pipeline.models.options import check_least
 from st_pipeline.registry import BACKBONES
-from st_pipeline.types import Graph, NodeSet, SeriesShape, Window
+from st_pipeline.types import Graph, SeriesShape, Window
 
 SLOTS = 7 * 24  # of a week, from Monday's midnight on
 KERNEL, STRIDE = 3, 2  # of the convolution along time
@@ -62,9 +61,7 @@ class TFMoE(FlatWindow):
         self, shape: SeriesShape, *, experts: int = 4, hidden: int = 16, latent: int = 8, adaptive: int = 10
     ) -> None:
         super().__init__()
-        for name, value in {"experts": experts, "hidden": hidden, "latent": latent, "adaptive": adaptive}.items():
-            if value < 1:
-                raise InputError(f"backbone 'tfmoe': {name} is {value}, expected at least 1; give a positive number")
+        check_least("tfmoe", experts=experts, hidden=hidden, latent=latent, adaptive=adaptive)
         self.shape = shape
         self.steps = -(-shape.window // STRIDE)
         self.profiles = ProfileTable(shape.num_nodes)
@@ -178,12 +175,11 @@ class ExpertLinear(nn.Module):
         return torch.baddbmm(self.bias, x.expand(len(self.weight), -1, -1), self.weight)
 
 
-class ProfileTable(NodeTable):
+class ProfileTable(NodeRecord):
     """A sensor's week by its id: data of the sensors, which no training changes. Sensors never met have none."""
 
     def __init__(self, num_nodes: int) -> None:
-        super().__init__(num_nodes, 2 * SLOTS, bound=0.0)
-        self._keep(self.table())
+        super().__init__(num_nodes, 2 * SLOTS)
 
     def weeks(self) -> Weeks:
         """Those of all sensors; inside `restricted`, of the ones that are shown."""
@@ -192,22 +188,7 @@ class ProfileTable(NodeTable):
     def write(self, weeks: Weeks) -> None:
         """New weeks (N, slots); a sensor without a single measured slot keeps the week that it had."""
         rows = torch.cat([weeks.values * weeks.observed, weeks.observed], dim=-1)
-        self._keep(torch.where(weeks.known[:, None], rows, self.table()))
-
-    def expand(self, nodes: NodeSet) -> None:
-        super().expand(nodes)
-        self._keep(self.table())
-
-    def adopt(self, ids: Sequence[str], cold_ids: Sequence[str]) -> None:
-        super().adopt(ids, cold_ids)
-        self._keep(self.table())
-
-    def _keep(self, rows: Tensor) -> None:
-        """Hold all rows as buffers instead of parameters, so that no optimiser and no count of parameters sees them."""
-        leading = len(self.retained)
-        for name, part in {"retained": rows[:leading], "appended": rows[leading:]}.items():
-            delattr(self, name)
-            self.register_buffer(name, part.detach().clone())
+        self.record(torch.where(weeks.known[:, None], rows, self()))
 
 
 def gaussian_kl(mean: Tensor, log_variance: Tensor, other_mean: Tensor, other_log_variance: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 from st_pipeline.data.windows import Windows
 from st_pipeline.layers.flat_steps import flat
 from st_pipeline.models.base import Forecaster
+from st_pipeline.models.modes import as_in_evaluation
 from st_pipeline.strategies.base import Network
 
 DAYS = 7  # at the end of a training part: what is compared
@@ -40,13 +41,8 @@ def feature_blocks(
     first, last = int(part.starts[0]), int(part.starts[-1])
     starts = torch.arange(last, first - 1, -windows.window, device=part.starts.device)[:count].flip(0)
     together = max(1, TOGETHER // network.graph.num_nodes) if forecaster.separable else len(starts)
-    was_training = forecaster.training
-    forecaster.eval()
-    try:
-        with torch.no_grad():
-            return torch.cat([_features(forecaster, network, windows, some) for some in starts.split(together)])
-    finally:
-        forecaster.train(was_training)
+    with as_in_evaluation(forecaster), torch.no_grad():
+        return torch.cat([_features(forecaster, network, windows, some) for some in starts.split(together)])
 
 
 def _features(forecaster: Forecaster, network: Network, windows: Windows, starts: Tensor) -> Tensor:

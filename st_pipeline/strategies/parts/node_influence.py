@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from st_pipeline.models.base import Forecaster
+from st_pipeline.models.modes import as_in_evaluation
 from st_pipeline.strategies.base import Network
 
 WINDOWS = 64  # that stand for the period
@@ -33,13 +34,9 @@ def influences(
     drawn = torch.randperm(len(starts), generator=generator)[:windows].sort().values
     batches = starts[drawn.to(starts.device)].split(TOGETHER)
     parameters = [part for part in forecaster.parameters() if part.requires_grad]
-    was_training = forecaster.training
-    forecaster.eval()
-    try:
+    with as_in_evaluation(forecaster):
         direction = _direction(forecaster, network, sources.to(starts.device), batches, parameters)
         return _slopes(forecaster, network, direction, batches, parameters)
-    finally:
-        forecaster.train(was_training)
 
 
 def _direction(

@@ -14,7 +14,7 @@ def recorded(names: str) -> NodeRecord:
     """Sensor a has the rows 1 1, b has 2 2, and so on."""
     record = NodeRecord(len(names), 2)
     record.expand(NodeSet.of(names))
-    record.write(torch.tensor([[ord(name) - 96.0] * 2 for name in names]))
+    record.record(torch.tensor([[ord(name) - 96.0] * 2 for name in names]))
     return record
 
 
@@ -38,7 +38,7 @@ def test_what_is_written_lands_in_the_same_buffers() -> None:
     record = recorded("abc")
     record.expand(NodeSet.of("abcd"))
     before = [buffer.data_ptr() for buffer in record.buffers()]
-    record.write(torch.full((4, 2), 5.0, requires_grad=True))
+    record.record(torch.full((4, 2), 5.0, requires_grad=True))
     assert [buffer.data_ptr() for buffer in record.buffers()] == before
     assert (record() == 5).all()
     assert not record().requires_grad
@@ -47,7 +47,7 @@ def test_what_is_written_lands_in_the_same_buffers() -> None:
 def test_of_a_part_of_the_network_only_its_rows_are_written() -> None:
     record = recorded("abcd")
     with restricted(record, torch.tensor([3, 1])):
-        record.write(torch.tensor([[9.0, 9.0], [8.0, 8.0]]))
+        record.record(torch.tensor([[9.0, 9.0], [8.0, 8.0]]))
         assert record()[:, 0].tolist() == [9, 8]
     assert record()[:, 0].tolist() == [1, 8, 3, 9]
 

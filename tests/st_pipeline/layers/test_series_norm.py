@@ -72,7 +72,7 @@ def test_of_a_part_of_the_network_only_its_statistics_move(norm: TemporalNorm) -
         part = norm(some(1)[:, :, rows])
     torch.testing.assert_close(part, norm(some(1))[:, :, rows])
     changed = (norm.statistics() != before).any(1)
-    norm.statistics.write(before)
+    norm.statistics.record(before)
     with restricted(norm, rows):
         norm(some(1)[:, :, rows])
     assert changed.all()
@@ -131,7 +131,7 @@ def test_gradients_are_those_of_differences(training: bool) -> None:
     before = temporal.statistics().clone()
 
     def run(x: Tensor) -> Tensor:
-        temporal.statistics.write(before)
+        temporal.statistics.record(before)
         return temporal(x)
 
     assert torch.autograd.gradcheck(run, (x,))
