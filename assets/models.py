@@ -22,6 +22,7 @@ TEXTS = {
     "lora": "Low-rank adapters of the backbone, one of each period after the first; older ones are frozen.",
     "prompt_pool": "Node prompts P = A B, or a full table, after the period; rows of sensors that left are kept aside.",
     "relearner": "What corrects the forecast after the period: inverse map, smoothing with gates by sensor, output.",
+    "seasonal_skip": "Weights of the seasonal lags that are added to the forecast after the period, by step.",
 }
 
 

@@ -15,6 +15,7 @@ from st_pipeline.registry import BACKBONES, STRATEGIES
 
 NAIVE_MODELS = ("naive_last", "naive_daily", "naive_weekly", "historical_average")
 ASSETS = {"raw_files", "sensors", "edges", "raw_readings", "readings", "node_set", "tensor", "adjacency", "drift"}
+WRAPPERS = ("lora", "prompt_pool", "relearner", "seasonal_skip")
 RESULTS = {"naive", "evaluation", "forecast", "leaderboard", "report", "comparison", "study"}
 
 
@@ -137,10 +138,16 @@ class ModelConfig(Part):
     strategy: Annotated[StrategyConfig, BeforeValidator(as_spec)]
     protocol: Literal["sound", "paper"] = "sound"
     seasonal: tuple[Duration, ...] = Field((), description="lags whose values enter the window, e.g. [7d, 14d]")
+    seasonal_skip: Switch | None = Field(None, description="a mixture of these is added, and the model learns the rest")
     scaling: ScalingConfig = ScalingConfig()
     training: TrainingConfig = TrainingConfig()
     seed: Seed = 1
     seeds: tuple[Seed, ...] = Field((), max_length=100, description="trained once with each, instead of with `seed`")
+
+    @field_validator("seasonal_skip")
+    @classmethod
+    def _none_for_false(cls, value: bool | None) -> bool | None:
+        return value or None
 
     @property
     def runs(self) -> tuple[int, ...]:
@@ -150,7 +157,7 @@ class ModelConfig(Part):
     @property
     def parts(self) -> tuple[str, ...]:
         """Parts that the model really has, the backbone first."""
-        return ("backbone", *(name for name in ("lora", "prompt_pool", "relearner") if getattr(self, name)))
+        return ("backbone", *(name for name in WRAPPERS if getattr(self, name)))
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -158,6 +165,8 @@ class ModelConfig(Part):
             raise ValueError(f"a model cannot be called {self.name!r}: the pipeline uses that name itself")
         if self.protocol == "paper" and (self.seasonal or self.scaling != ScalingConfig()):
             raise ValueError("protocol 'paper' has its own scaling and no seasonal inputs; leave both out")
+        if self.seasonal_skip and not self.seasonal:
+            raise fault("there is no season to mix; give `seasonal` lags, e.g. [7d], or leave it out", "seasonal_skip")
         if self.lora and self.relearner and not self.relearner.share_core:
             raise ValueError("adapters do not reach a second core: leave out 'lora', or 'relearner.share_core: false'")
         if self.seeds and "seed" in self.model_fields_set:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
+from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -40,8 +44,22 @@ def bench() -> None:
 @click.argument("streams", nargs=-1, required=True, metavar="STREAM...")
 @click.option("--backbones", metavar="A,B", help="Only these; all fourteen if left out.")
 @click.option("--variants", metavar="A,B", help="Of bare, relearner, control, prompts; all if left out.")
+@click.option(
+    "--size",
+    type=click.Choice(["published", "small"]),
+    default="published",
+    show_default=True,
+    help="Of the backbones.",
+)
+@click.option(
+    "--inputs-of", metavar="MODEL", help="Seasonal inputs, scaling and protocol as this model of the STREAM has them."
+)
+@click.option(
+    "--seasonal-skip", is_flag=True, help="A mixture of the seasonal inputs is added to every model's forecast."
+)
 @click.option("--seeds", default="1,2,3", show_default=True, metavar="A,B")
-@click.option("--epochs", type=click.IntRange(1), help="At most so many in every period, instead of the published 100.")
+@click.option("--epochs", type=click.IntRange(1), help="At most so many in every period, instead of those of the size.")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that train at a time.")
 @click.option("--periods", metavar="A..B", help="Only these periods.")
 @click.option("--data", type=click.Path(), help="Folder of raw data, instead of ST_PIPELINE_DATA.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -49,8 +67,12 @@ def universality(
     streams: tuple[str, ...],
     backbones: str | None,
     variants: str | None,
+    size: str,
+    inputs_of: str | None,
+    seasonal_skip: bool,
     seeds: str,
     epochs: int | None,
+    workers: int,
     periods: str | None,
     data: str | None,
     as_json: bool,
@@ -60,34 +82,74 @@ def universality(
     Each becomes a stream of its own, STREAM_universality, under the home: it is trained through Dagster, shown in its
     UI, and only what is missing or stale is computed.
     """
-    from st_pipeline.benches import VARIANTS, backbone_entries, bench_models, write_bench
-    from st_pipeline.cli.run import execute, print_outcome, take_data_from
-    from st_pipeline.cli.runner import scope
+    from st_pipeline import benches
+    from st_pipeline.cli.run import take_data_from
     from st_pipeline.streams import find_stream
 
     take_data_from(data)
-    models = bench_models(
-        _listed(backbones) or list(backbone_entries()),
-        _listed(variants) or list(VARIANTS),
+    entries = partial(
+        benches.bench_models,
+        _listed(backbones) or list(benches.backbone_entries(size)),
+        _listed(variants) or list(benches.VARIANTS),
         seeds=_seeds(seeds),
         training={} if epochs is None else {"epochs": epochs},
+        size=size,
     )
-    documents, failed = [], False
-    for stream in [find_stream(name) for name in dict.fromkeys(streams)]:
-        begin = time.perf_counter()
-        made = write_bench(stream, models)
+    found = [find_stream(name) for name in dict.fromkeys(streams)]
+    skip = {"seasonal_skip": True} if seasonal_skip else {}
+    models = [
+        entries(inputs={**(benches.inputs_of(stream, inputs_of) if inputs_of else {}), **skip}) for stream in found
+    ]
+    documents = []
+    for stream, own in zip(found, models, strict=True):
+        made = benches.write_bench(stream, own, size=size)
         _offer_raw_files(stream)
-        outcome = execute(made, scope(made, periods, None), quiet=as_json)
-        table = _table(made)
-        if not as_json:
-            _show(stream.name, table)
-            print_outcome(made.name, outcome, time.perf_counter() - begin)
-        documents.append({"stream": stream.name, "bench": made.name, **vars(outcome), "rows": table.to_dicts()})
-        failed |= not outcome.ok
+        documents.append({"stream": stream.name, **_execute(made, periods, workers=workers, quiet=as_json)})
     if as_json:
         print_json(documents)
-    if failed:
+    if any(document["failed"] or document["blocked"] for document in documents):
         raise SystemExit(1)
+
+
+def _execute(made: Stream, periods: str | None, *, workers: int, quiet: bool) -> dict[str, Any]:
+    """Bring a bench up to date; its outcome and table, which is printed unless `quiet`."""
+    from st_pipeline.cli.run import execute, print_outcome
+    from st_pipeline.cli.runner import scope
+
+    begin = time.perf_counter()
+    wanted = scope(made, periods, None)
+    if workers > 1:
+        execute(made, scope(made, periods, "naive"), quiet=quiet)
+        train_in_processes([model.name for model in made.config.models], made.name, periods, workers=workers)
+    outcome = execute(made, wanted, quiet=quiet)
+    table = _table(made)
+    if not quiet:
+        _show(made.name, table)
+        print_outcome(made.name, outcome, time.perf_counter() - begin)
+    return {"bench": made.name, **vars(outcome), "rows": table.to_dicts()}
+
+
+def train_in_processes(models: Sequence[str], stream: str, periods: str | None, *, workers: int) -> None:
+    """Train models of a stream, whose data are there, in processes that share them out and the processor's cores.
+
+    What fails in one is left to the caller, who finds it missing. They end with the caller.
+    """
+    threads = str(max(1, (os.cpu_count() or 1) // workers))
+    environment = {"ST_PIPELINE_THREADS": threads, "OMP_NUM_THREADS": threads, **os.environ}
+    shares = [models[first::workers] for first in range(workers)]
+    commands = [
+        [sys.executable, "-m", "st_pipeline.cli", "run", stream, "--models", ",".join(share), "--json"]
+        + (["--periods", periods] if periods else [])
+        for share in shares
+        if share
+    ]
+    running = [subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) for command in commands]
+    try:
+        for process in running:
+            process.wait()
+    finally:
+        for process in running:
+            process.terminate()
 
 
 def _listed(text: str | None) -> list[str]:

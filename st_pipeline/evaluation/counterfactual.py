@@ -15,7 +15,7 @@ from st_pipeline.model_config import ModelConfig
 RETRAIN = "retrain"  # the strategy that tuning is measured by
 SAME_TIME = 0.5  # percent; a smaller difference between two trainings' time is none
 MANIFOLD = -100.0  # percent saved, from which on down the time is told as a multiple
-FIELDS = ("backbone", "prompt_pool", "lora", "relearner", "seasonal", "scaling", "training")
+FIELDS = ("backbone", "prompt_pool", "lora", "relearner", "seasonal", "seasonal_skip", "scaling", "training")
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ class LabelEncoder(nn.Module):
 
     def forward(self, target: Target, window: Window) -> Tensor:
         """(B, N, F') or (B, S', N, F')."""
-        labels = torch.where(target.observed, target.values, 0.0).transpose(1, 2)  # (B, H, N) -> (B, N, H)
+        labels = torch.where(target.observed, target.values.detach(), 0.0).transpose(1, 2)  # (B, H, N) -> (B, N, H)
         seen = target.observed.transpose(1, 2).to(labels.dtype)
         when = self._when(window).to(labels.dtype)[:, None].expand(-1, labels.shape[1], -1)
         hidden = nn.functional.gelu(self.inward(torch.cat([labels, seen, when], dim=-1)))

@@ -56,7 +56,7 @@ class ScheduledSampling(nn.Module):
         def read(step: int, forecast: Tensor) -> Tensor:
             if not labelled[step]:
                 return forecast
-            return torch.where(target.observed[:, step], target.values[:, step], forecast)
+            return torch.where(target.observed[:, step], target.values[:, step].detach(), forecast)
 
         return read
 

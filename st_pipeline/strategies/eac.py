@@ -22,8 +22,9 @@ FEWEST = 2  # sensors that a first period trains on
 class ExpandAndCompress(Strategy):
     """Period 1 trains everything; later periods expand A by the new sensors' rows and tune prompts alone.
 
-    Of a ReLearner the rows of sensors are tuned as those of A are; what all sensors share is frozen with the backbone.
-    A backbone with rows of its own (e.g. STID, AGCRN) learns those of new sensors, which were drawn at random.
+    Of a ReLearner the rows of sensors are tuned as those of A are; what all sensors share is frozen with the backbone,
+    and so is a seasonal skip. A backbone with rows of its own (e.g. STID, AGCRN) learns those of new sensors, which
+    were drawn at random.
 
     The paper and its public code differ in what is tuned (continual-methods, section 3.3); each reading is an option,
     the default being the code's.
@@ -76,6 +77,8 @@ class ExpandAndCompress(Strategy):
             if spared is not None:
                 spared.requires_grad_()
             self._restrict(parts["prompt_pool"], shared=self.train_basis == "always")
+            if "seasonal_skip" in parts:
+                parts["seasonal_skip"].requires_grad_(self.freeze == "nothing")
             if "relearner" in parts:
                 self._restrict(parts["relearner"], shared=self.freeze == "nothing")
         return forecaster

@@ -15,8 +15,8 @@ from st_pipeline.types import NodeSet, Period
 class LowRankAdaptation(Strategy):
     """Period 1 trains the model without adapters; each later one appends an adapter and freezes the older ones.
 
-    Node prompts, where the model has them, are trained in every period; so are the rows of sensors of a ReLearner and
-    its last layer, while the rest of it is treated as the backbone is.
+    Node prompts and a seasonal skip, where the model has them, are trained in every period; so are the rows of sensors
+    of a ReLearner and its last layer, while the rest of it is treated as the backbone is.
 
     Args:
         freeze_backbone: after the first period, as LoRA's authors do (Hu et al. 2021, Section 4.1); the class in

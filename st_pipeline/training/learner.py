@@ -21,6 +21,7 @@ from st_pipeline.models.base import Forecaster, count_parameters
 from st_pipeline.models.lora import LoRA
 from st_pipeline.models.prompt_pool import PromptPool
 from st_pipeline.models.relearner import LabelWeights, ReLearner
+from st_pipeline.models.seasonal_skip import SeasonalSkip
 from st_pipeline.storage import digest_of
 from st_pipeline.strategies import strategies
 from st_pipeline.strategies.base import Arrival, Network, Selection, Strategy
@@ -78,6 +79,8 @@ class Learner:
             options = self.model.relearner.model_dump()
             weights = options.pop("label_encoder")
             forecaster = ReLearner(forecaster, **options, labels=LabelWeights(**weights) if weights else None)
+        if self.model.seasonal_skip:
+            forecaster = SeasonalSkip(forecaster)
         return forecaster
 
     def arrays(self, data: PeriodData, device: torch.device | str = "cpu") -> PeriodArrays:

@@ -52,12 +52,22 @@ def test_keys_are_those_of_the_architecture() -> None:
 
 
 @pytest.mark.parametrize(
-    "sections", [["lora"], ["prompt_pool"], ["lora", "prompt_pool"], ["relearner"], ["prompt_pool", "relearner"]]
+    "sections",
+    [
+        ["lora"],
+        ["prompt_pool"],
+        ["lora", "prompt_pool"],
+        ["relearner"],
+        ["prompt_pool", "relearner"],
+        ["seasonal_skip"],
+    ],
 )
 def test_a_model_has_an_asset_for_each_of_its_parts_and_no_other(sections: list[str]) -> None:
     model = {"name": "one", "backbone": "stgnn", "strategy": "online", **{name: {} for name in sections}}
+    if "seasonal_skip" in sections:
+        model |= {"seasonal_skip": True, "seasonal": ["7d"]}
     specs = by_key(stream_of(models=[model]))
-    parts = {"backbone", "lora", "prompt_pool", "relearner"}
+    parts = {"backbone", "lora", "prompt_pool", "relearner", "seasonal_skip"}
     assert {part for part in parts if f"net/one/{part}" in specs} == {"backbone", *sections}
     for part in sections:
         parents = {"/".join(dep.asset_key.path) for dep in specs[f"net/one/{part}"].deps}

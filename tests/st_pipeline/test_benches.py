@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from st_pipeline.benches import VARIANTS, backbone_entries, bench_models, model_name, write_bench
+from st_pipeline.benches import VARIANTS, backbone_entries, bench_models, inputs_of, model_name, write_bench
 from st_pipeline.errors import InputError
+from st_pipeline.models.backbones import backbones
+from st_pipeline.models.base import count_parameters
 from st_pipeline.registry import BACKBONES
 from st_pipeline.streams import find_stream, load_streams
+from st_pipeline.types import SeriesShape
 
 PLAIN: dict[str, Any] = {"seeds": [1, 2], "training": {}}
 
@@ -48,6 +52,54 @@ def test_data_and_settings_are_those_of_the_stream_and_its_models_are_not(worksp
     assert [model.name for model in made.config.every_model] == ["gru"]
     assert find_stream("town_universality") == made, "found like any other stream"
     assert find_stream("town") == stream
+
+
+def test_small_backbones_are_the_same_ones_narrower_and_trained_alike() -> None:
+    small, published = backbone_entries("small"), backbone_entries()
+    assert list(small) == list(published)
+    assert len({str(entry["training"]) for entry in small.values()}) == 1
+    shape = SeriesShape(window=12, horizon=12, channels=1, num_nodes=20, steps_per_day=24)
+    for name, entry in small.items():
+        narrow, wide = (backbones.build(spec, shape=shape) for spec in (entry["backbone"], name))
+        same = entry["backbone"] == name
+        assert (
+            (count_parameters(narrow) == count_parameters(wide))
+            if same
+            else (narrow.working_width < wide.working_width and count_parameters(narrow) < count_parameters(wide))
+        ), name
+
+
+def test_a_small_bench_is_a_stream_beside_the_published_one(workspace: Any) -> None:
+    workspace.stream("town", horizon=4)
+    stream = find_stream("town")
+    made = write_bench(stream, bench_models(["gru"], ["bare"], size="small", **PLAIN), size="small")
+    assert made.name == "town_universality_small"
+    assert made.config.models[0].backbone.spec() == {"name": "gru", "hidden": 32}
+    assert made.config.models[0].training.later is not None
+    (entry,) = bench_models(["gru"], ["bare"], size="small", seeds=[1], training={"epochs": 3})
+    assert "later" not in entry["training"], "epochs that are asked for hold in every period"
+    with pytest.raises(InputError, match="is a bench itself"):
+        write_bench(made, [])
+
+
+def test_every_model_may_see_what_a_model_of_the_stream_sees(workspace: Any) -> None:
+    own = {
+        "name": "mine",
+        "backbone": "stgnn",
+        "strategy": "online",
+        "seasonal": ["1d"],
+        "scaling": {"transform": "sqrt"},
+    }
+    workspace.stream("town", horizon=4, models=[own], champion="mine")
+    stream = find_stream("town")
+    inputs = inputs_of(stream, "mine")
+    assert inputs == {"seasonal": ["1d"], "scaling": {"transform": "sqrt"}}
+    made = write_bench(stream, bench_models(["gru"], list(VARIANTS), inputs={**inputs, "seasonal_skip": True}, **PLAIN))
+    for model in made.config.models:
+        assert (model.seasonal, model.scaling.transform) == ((timedelta(days=1),), "sqrt")
+        assert model.parts[-1] == "seasonal_skip"
+    with pytest.raises(InputError, match="stream 'town' has no model 'nine'; did you mean 'mine'"):
+        inputs_of(stream, "nine")
 
 
 def test_a_file_is_written_when_something_has_changed_only(workspace: Any) -> None:

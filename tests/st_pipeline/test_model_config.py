@@ -353,6 +353,20 @@ def test_the_section_of_a_model_without_a_relearner_does_not_know_of_it() -> Non
     assert len({str(config.model_section(config.models[0])) for config in sections}) == 3
 
 
+def test_a_seasonal_skip_mixes_seasonal_lags_and_needs_them() -> None:
+    found = small(models=[{**EAC, "seasonal": ["7d"], "seasonal_skip": True}])
+    assert found.models[0].parts == ("backbone", "prompt_pool", "seasonal_skip")
+    told = problem(models=[{**EAC, "seasonal_skip": True}])
+    assert told.startswith("models.0: there is no season to mix; give `seasonal` lags")
+
+
+def test_the_section_of_a_model_without_a_skip_does_not_know_of_it() -> None:
+    without, with_false = small(models=[EAC]), small(models=[{**EAC, "seasonal_skip": False}])
+    section = without.model_section(without.models[0])
+    assert "seasonal_skip" not in str(section)
+    assert with_false.model_section(with_false.models[0]) == section
+
+
 def test_a_relearner_can_be_studied() -> None:
     cases = {
         "control": {"relearner.reads": "stacked"},

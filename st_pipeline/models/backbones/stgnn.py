@@ -9,6 +9,7 @@ from st_pipeline.layers.graph_block import graph_block
 from st_pipeline.layers.graph_conv import GraphConv, LinearMap
 from st_pipeline.layers.hidden_conv import HiddenConv
 from st_pipeline.layers.node_major import by_node, per_node
+from st_pipeline.layers.seasonal_mixture import SeasonalMixture
 from st_pipeline.models.base import Forecaster
 from st_pipeline.registry import BACKBONES
 from st_pipeline.types import Graph, SeriesShape, Window
@@ -86,12 +87,12 @@ class STGNN(Forecaster):
             self.gcn1.stacked(),
             self.gcn2.after(*between),
             graph,
-            addition=calendar(window) if calendar else None,
+            addition=calendar.addition(window) if calendar else None,
             prompt=prompt,
         )
         if calendar is None:
             return deep + window.values[..., 0].transpose(1, 2)  # (B, T, N) -> (B, N, T)
-        return torch.cat([deep, calendar.skip(window)], dim=-1)
+        return torch.cat([deep, calendar(window)], dim=-1)
 
     def head(self, hidden: Tensor) -> Tensor:
         wide = self.fc.in_features
@@ -101,41 +102,28 @@ class STGNN(Forecaster):
         return out.transpose(1, 2)  # (B, N, H) -> (B, H, N)
 
 
-class Calendar(nn.Module):
-    """What the calendar and the mask say: (B, N, hidden) added to the first layer, (B, N, H) added to the output."""
+class Calendar(SeasonalMixture):
+    """What the calendar and the mask say, (B, N, hidden) added to the first layer, beside the seasonal mixture."""
 
     def __init__(self, shape: SeriesShape, hidden: int) -> None:
-        super().__init__()
-        self.shape = shape
+        super().__init__(shape)
         self.time_of_day = nn.Parameter(torch.empty(shape.steps_per_day, hidden))
         self.day_of_week = nn.Parameter(torch.empty(DAYS_PER_WEEK, hidden))
         self.observed = nn.Linear(shape.window * shape.channels, hidden, bias=False)
-        self.latest = nn.Parameter(torch.empty(shape.channels, shape.horizon))
-        self.mixture = nn.Parameter(torch.empty(shape.lags, shape.horizon))
-        self.reset_parameters()
+        self._draw()
 
     def reset_parameters(self) -> None:
-        """Small embeddings; the output starts as the mean of the lagged channels, or without any as the last value."""
+        super().reset_parameters()
+        self._draw()
+
+    def _draw(self) -> None:
         for table in (self.time_of_day, self.day_of_week):
             nn.init.normal_(table, std=0.1)
-        with torch.no_grad():
-            self.latest.zero_()
-            self.latest[0] = 0.0 if self.shape.lags else 1.0
-            self.mixture.fill_(1 / max(self.shape.lags, 1))
 
-    def forward(self, window: Window) -> Tensor:
+    def addition(self, window: Window) -> Tensor:
+        """(B, N, hidden) of the time at which the forecast begins and of observed cells."""
         steps = self.shape.window
         seen = per_node(window.observed.to(self.latest.dtype))
         begin = (window.time_of_day[:, steps], window.day_of_week[:, steps])
         when = self.time_of_day[begin[0]] + self.day_of_week[begin[1]]
         return by_node(self.observed, seen) + when[:, None]
-
-    def skip(self, window: Window) -> Tensor:
-        """Linear in the latest value of every channel, plus a mixture of lagged channels step by step: (B, N, H)."""
-        out = window.values[:, -1] @ self.latest
-        short = max(0, self.shape.horizon - self.shape.window)
-        for lag in range(self.shape.lags):
-            channel = self.shape.channels - self.shape.lags + lag
-            aligned = nn.functional.pad(window.values[..., channel].transpose(1, 2), (0, short))  # (B, N, >= H)
-            out = out + aligned[..., : self.shape.horizon] * self.mixture[lag]
-        return out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -38,6 +39,25 @@ def test_backbones_are_trained_bare_and_in_variants_and_a_stopped_bench_goes_on(
     assert "nothing to do" in again.stdout
 
 
+def test_processes_share_the_models_out_and_make_the_same_of_them(workspace: Any) -> None:
+    workspace.stream("town", horizon=4)
+    options = ("--backbones", "dlinear,gru", "--variants", "bare", "--seeds", "1", "--epochs", "1", "--json")
+    call = ("bench", "universality", "town", *options, "--periods", "..2024-01-01")
+    shared = workspace.command(*call, "--workers", "2")
+    assert shared.returncode == 0, shared.stderr
+    (document,) = json.loads(shared.stdout)
+    assert document["failed"] == {}
+    lake = workspace.home / "lake"
+    first = {path.name: path.read_bytes() for path in (lake / "town_universality").glob("*/backbone/*.safetensors")}
+    rows = document["rows"]
+    shutil.rmtree(lake / "town_universality")
+    (document,) = json.loads(workspace.command(*call).stdout)
+    again = {path.name: path.read_bytes() for path in (lake / "town_universality").glob("*/backbone/*.safetensors")}
+    assert again == first and first
+    for name in ("model", "mae", "parameters"):
+        assert [row[name] for row in document["rows"]] == [row[name] for row in rows]
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -45,6 +65,8 @@ def test_backbones_are_trained_bare_and_in_variants_and_a_stopped_bench_goes_on(
         (("town", "--variants", "prompts"), "expected 'bare' among them"),
         (("town", "--seeds", "one"), "--seeds 'one': expected whole numbers such as 1,2,3"),
         (("town", "--data", "nowhere"), "--data nowhere: there is no such folder"),
+        (("town", "--inputs-of", "eacc"), "stream 'town' has no model 'eacc'"),
+        (("town", "--seasonal-skip"), "there is no season to mix; give `seasonal` lags"),
         (("village",), "there is no stream 'village'"),
     ],
 )
@@ -55,4 +77,4 @@ def test_a_wrong_call_is_one_sentence_and_writes_nothing(
     result = invoke("bench", "universality", *arguments)
     assert result.exit_code == 2
     assert told in result.stderr
-    assert not (workspace.home / "streams").exists()
+    assert not list((workspace.home / "streams").glob("*"))

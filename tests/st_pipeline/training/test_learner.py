@@ -33,6 +33,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "lora": {"strategy": "lora", "lora": {"rank": 2}},
     "relearner": {"strategy": "eac", "relearner": {"hidden": 8, "cores": 2, "dropout": 0.1}},
     "second_core": {"strategy": "prompt_tuning", "prompt_pool": None, "relearner": {"hidden": 8, "share_core": False}},
+    "skip": {"strategy": "eac", "seasonal": ["1d"], "seasonal_skip": True, "relearner": {"hidden": 8}},
     "few_shot": {"strategy": "eac", "training": {"epochs": 2, "batch": 64, "share": 0.2}},
 }
 FEW: dict[str, dict[str, Any]] = {  # models that learn from a fifth of a period
