@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+Axis = Literal["window", "time", "node"]
 AXES = {"window": 0, "time": 1, "node": 2}
 TOGETHER = 1 << 15  # sequences at a time: grids of CUDA kernels end at 65,535, and nodes times windows soon exceed that
 
@@ -73,19 +76,34 @@ class SelfAttention(nn.Module):
 
 
 class Along(nn.Module):
-    """A layer (S, L, D) -> (S, L, D) along one axis of (B, T, N, D); what the other two count are the sequences.
+    """A layer (S, L, D) -> (S, L, D) along one axis of (B, T, N, D)."""
 
-    Without a copy on the way in where nodes come first in memory, then windows, then steps.
-    """
-
-    def __init__(self, layer: nn.Module, axis: Literal["window", "time", "node"]) -> None:
+    def __init__(self, layer: nn.Module, axis: Axis) -> None:
         super().__init__()
         self.layer = layer
-        self.order = [*(other for other in (2, 0, 1) if other != AXES[axis]), AXES[axis], 3]
+        self.axis = axis
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, N, D) -> (B, T, N, D)."""
-        ordered = x.permute(self.order)
-        found = [self.layer(sequences) for sequences in ordered.flatten(0, 1).split(TOGETHER)]
-        out = found[0] if len(found) == 1 else torch.cat(found)
-        return out.unflatten(0, ordered.shape[:2]).permute([self.order.index(axis) for axis in range(4)])
+        return along(self.layer, x, axis=self.axis)
+
+
+def along(function: Callable[..., Tensor], *parts: Tensor, axis: Axis) -> Tensor:
+    """A function of sequences (S, L, D) along one axis of (B, T, N, D); what the other two count are the sequences.
+
+    The parts may differ in that axis and in D; the result has the first part's. Without a copy on the way in where
+    nodes come first in memory, then windows, then steps; along the nodes, where windows come first.
+    """
+    order = [*(other for other in (2, 0, 1) if other != AXES[axis]), AXES[axis], 3]
+    ordered = [part.permute(order) for part in parts]
+    pieces = zip(*(part.flatten(0, 1).split(TOGETHER) for part in ordered), strict=True)
+    found = [function(*piece) for piece in pieces]
+    out = found[0] if len(found) == 1 else torch.cat(found)
+    return out.unflatten(0, ordered[0].shape[:2]).permute([order.index(axis) for axis in range(4)])
+
+
+def sinusoids(length: int, width: int, like: Tensor) -> Tensor:
+    """Positions as waves, (length, width): sin and cos of place / 10000^(2 i / width) in turn (Vaswani et al. 2017)."""
+    place = torch.arange(length, dtype=like.dtype, device=like.device)[:, None]
+    rates = torch.exp(torch.arange(0, width, 2, dtype=like.dtype, device=like.device) * (-math.log(10000) / width))
+    return torch.stack([torch.sin(place * rates), torch.cos(place * rates)], dim=-1).flatten(1)[:, :width]

@@ -38,19 +38,9 @@ class Attention(nn.Module):
             causal: an element sees itself and what stands before it.
         """
         memory = x if memory is None else memory
-        query, key, value = self._split(self.query(x)), self._split(self.key(memory)), self._split(self.value(memory))
-        size = self.out.in_features // self.heads
-        found = nn.functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, is_causal=causal, scale=size**-0.5
-        )
-        joined = found[..., :size].transpose(1, 2).flatten(2)  # (S, heads, L, d) -> (S, L, D)
-        out: Tensor = self.out(joined)
-        return out.view(*x.shape[:-1], -1)
-
-    def _split(self, x: Tensor) -> Tensor:
-        """(..., L, D) -> (S, heads, L, d) for S sequences, d filled up with zeros, which change no product."""
-        heads = x.reshape(-1, x.shape[-2], self.heads, x.shape[-1] // self.heads)
-        return nn.functional.pad(heads, (0, -heads.shape[-1] % ALIGNED)).transpose(1, 2)
+        parts = (self.query(x), self.key(memory), self.value(memory))
+        out: Tensor = self.out(attend(*parts, heads=self.heads, mask=mask, causal=causal))
+        return out
 
 
 class TransformerLayer(nn.Module):
@@ -99,3 +89,27 @@ class TransformerLayer(nn.Module):
     def _network(self, x: Tensor) -> Tensor:
         out: Tensor = self.outward(ACTIVATIONS[self.activation](self.inward(x)))
         return out
+
+
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, *, heads: int, mask: Tensor | None = None, causal: bool = False
+) -> Tensor:
+    """softmax(Q K^T / sqrt(d)) V in heads of width d: (..., L, D) and twice (..., M, D) -> (..., L, D).
+
+    Args:
+        mask: what is seen, (L, M) bool, or numbers to add to the scores before the softmax.
+        causal: an element sees itself and what stands before it.
+    """
+    size = query.shape[-1] // heads
+    query_heads, key_heads, value_heads = (_heads(part, heads) for part in (query, key, value))
+    found = nn.functional.scaled_dot_product_attention(
+        query_heads, key_heads, value_heads, attn_mask=mask, is_causal=causal, scale=size**-0.5
+    )
+    joined = found[..., :size].transpose(1, 2).flatten(2)  # (S, heads, L, d) -> (S, L, D)
+    return joined.view(query.shape)
+
+
+def _heads(x: Tensor, heads: int) -> Tensor:
+    """(..., L, D) -> (S, heads, L, d) for S sequences, d filled up with zeros, which change no product."""
+    split = x.reshape(-1, x.shape[-2], heads, x.shape[-1] // heads)
+    return nn.functional.pad(split, (0, -split.shape[-1] % ALIGNED)).transpose(1, 2)

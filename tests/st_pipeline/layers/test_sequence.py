@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -95,3 +97,29 @@ def test_many_sequences_are_worked_on_in_groups_with_the_same_result(
     expected = Along(layer, "time")(x)
     monkeypatch.setattr(sequence, "TOGETHER", 4)
     torch.testing.assert_close(Along(layer, "time")(x), expected)
+
+
+@pytest.mark.parametrize("axis", ["window", "time", "node"])
+@pytest.mark.parametrize("together", [100, 4])
+def test_several_parts_are_cut_into_the_same_sequences(axis: Any, together: int, monkeypatch) -> None:
+    monkeypatch.setattr(sequence, "TOGETHER", together)
+    place = sequence.AXES[axis]
+    sizes = [2, 3, 4, 5]
+    one = torch.randn(*sizes)
+    sizes[place] += 2
+    other = torch.randn(*sizes)
+
+    def both(x: Tensor, y: Tensor) -> Tensor:
+        return x * y.sum(1, keepdim=True)
+
+    torch.testing.assert_close(sequence.along(both, one, other, axis=axis), one * other.sum(place, keepdim=True))
+
+
+@pytest.mark.parametrize("width", [1, 6, 7])
+def test_positions_are_waves_of_falling_rates(width: int) -> None:
+    found = sequence.sinusoids(9, width, torch.empty(0, dtype=torch.float64))
+    assert found.shape == (9, width)
+    for place in range(9):
+        for column in range(width):
+            angle = place / 10000 ** ((column - column % 2) / width)
+            assert float(found[place, column]) == pytest.approx(math.cos(angle) if column % 2 else math.sin(angle))

@@ -25,6 +25,8 @@ SHAPES = {
     "lagged_long": SeriesShape(window=4, horizon=6, channels=3, num_nodes=NODES, steps_per_day=24, lags=1),
 }
 SMALL: dict[str, dict[str, Any]] = {  # options that make a large backbone quick to test
+    "d2stgnn": {"layers": 2, "hidden": 8, "forecast": 16, "end": 16},
+    "gman": {"hidden": 16, "blocks": 2},
     "himnet": {"hidden": 16},
     "st_trans": {"hidden": 16, "feedforward": 32, "heads": 4},
 }
