@@ -86,7 +86,7 @@ def _show_list(as_json: bool) -> None:
 
 
 def _show_parameters(as_json: bool) -> None:
-    from st_pipeline.evaluation.parameter_counts import counted
+    from st_pipeline.evaluation.parameter_counts import counted, counted_backbones
 
     rows = [
         {
@@ -103,11 +103,24 @@ def _show_parameters(as_json: bool) -> None:
         }
         for one in counted()
     ]
+    alone = [
+        {
+            "name": one.entry.name,
+            "network": one.entry.network,
+            "nodes": one.entry.nodes,
+            "published": one.entry.value,
+            "ours": one.ours,
+            "unused": one.entry.unused,
+            "difference": one.difference,
+            "source": one.entry.source,
+        }
+        for one in counted_backbones()
+    ]
     if as_json:
-        print_json({"table": PARAMETERS, "title": "Numbers of parameters", "rows": rows})
+        print_json({"table": PARAMETERS, "title": "Numbers of parameters", "rows": rows, "backbones": alone})
     else:
-        columns = {key: key for key in rows[0]}
-        print_table("parameters: built at the published sizes of the networks", rows, columns)
+        for title, shown in (("built at the published sizes of the networks", rows), ("backbones alone", alone)):
+            print_table(f"parameters: {title}", shown, {key: key for key in shown[0]})
 
 
 def _show_table(table: Table, *, run_first: bool, as_json: bool) -> None:

@@ -5,14 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import torch
+
 from st_pipeline.config import StreamConfig
-from st_pipeline.evaluation.published import Parameters, published_parameters, published_setting, published_streams
+from st_pipeline.evaluation.published import (
+    BackboneSize,
+    Parameters,
+    published_backbones,
+    published_parameters,
+    published_setting,
+    published_streams,
+)
+from st_pipeline.models.backbones import backbones
 from st_pipeline.models.base import count_parameters
 from st_pipeline.strategies import strategies
 from st_pipeline.training.learner import Learner
 from st_pipeline.training.reproducibility import seeded
 from st_pipeline.training.trained import BACKBONE
-from st_pipeline.types import NodeSet
+from st_pipeline.types import NodeSet, SeriesShape
+
+STEPS_PER_DAY = 288
 
 
 @dataclass(frozen=True)
@@ -29,6 +41,30 @@ class Counted:
     def difference(self) -> int:
         """Ours minus published."""
         return self.ours - self.published
+
+
+@dataclass(frozen=True)
+class CountedBackbone:
+    """A published number of parameters of a backbone alone, and ours with those that ours does without."""
+
+    entry: BackboneSize
+    ours: int
+
+    @property
+    def difference(self) -> int:
+        """Ours and the unused ones, minus published."""
+        return self.ours + self.entry.unused - self.entry.value
+
+
+def counted_backbones() -> list[CountedBackbone]:
+    """Every published number of parameters of a backbone alone beside ours; nothing is drawn, no memory taken."""
+    found = []
+    setting = {name: published_setting()[name] for name in ("window", "horizon")}
+    for entry in published_backbones():
+        shape = SeriesShape(**setting, channels=1, num_nodes=entry.nodes, steps_per_day=STEPS_PER_DAY)
+        with torch.device("meta"):
+            found.append(CountedBackbone(entry, count_parameters(backbones.build(entry.backbone, shape=shape))))
+    return found
 
 
 def counted() -> list[Counted]:

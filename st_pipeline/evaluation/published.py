@@ -97,6 +97,25 @@ class Parameters(Entry):
     values: tuple[int | None, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class BackboneSize:
+    """A number of parameters of one backbone at the size of a network.
+
+    Attributes:
+        nodes: sensors of the network.
+        backbone: a name, or a mapping with options.
+        unused: parameters of the published number that no forecast depends on, and that ours does without.
+    """
+
+    name: str  # as published
+    network: str
+    nodes: int
+    backbone: str | Mapping[str, Any]
+    value: int
+    unused: int = 0
+    source: str
+
+
 def published_tables() -> dict[str, Table]:
     """Every table by its name: `1` to `4` of the paper, and what its figures and public logs say."""
     return {part["table"]: Table(part["table"], part["title"], _rows(part)) for part in _document()["tables"]}
@@ -128,6 +147,12 @@ def published_parameters() -> tuple[Parameters, ...]:
         for details in [{key: value for key, value in group.items() if key != "rows"}]
         for row in group["rows"]
     )
+
+
+def published_backbones() -> tuple[BackboneSize, ...]:
+    """Every number of parameters of a backbone alone."""
+    section = _document()["backbones"]
+    return tuple(BackboneSize(**row, nodes=section["networks"][row["network"]]) for row in section["rows"])
 
 
 def published_setting() -> dict[str, Any]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from st_pipeline.evaluation.parameter_counts import Counted, counted
-from st_pipeline.evaluation.published import published_parameters
+from st_pipeline.evaluation.parameter_counts import Counted, counted, counted_backbones
+from st_pipeline.evaluation.published import published_backbones, published_parameters
 
 PEMS = {655: 7310, 715: 7670, 786: 8096, 822: 8312, 834: 8384, 850: 8480, 871: 8606}
 
@@ -39,7 +39,16 @@ def test_they_follow_from_the_sizes_of_the_layers(counts: list[Counted]) -> None
     assert by_name["spatial, attention"] == backbone - 4 + 16_640
 
 
+def test_backbones_alone_have_the_published_sizes() -> None:
+    found = counted_backbones()
+    assert [one.entry for one in found] == list(published_backbones())
+    assert [one for one in found if one.difference] == []
+    assert {one.entry.name: one.ours for one in found}["STID"] == 117_868
+    assert len({one.entry.name for one in found}) == 10
+
+
 def test_counting_draws_no_random_numbers_of_others() -> None:
     before = torch.random.get_rng_state()
     counted()
+    counted_backbones()
     assert torch.equal(before, torch.random.get_rng_state())
