@@ -16,11 +16,11 @@ from st_pipeline.storage import home, write_atomic
 from st_pipeline.streams import FILE, Stream, load_stream
 
 SUFFIX = "_universality"
-BARE = "bare"
+BARE, RELEARNER, CONTROL = "bare", "relearner", "control"
 VARIANTS: dict[str, dict[str, Any]] = {
     BARE: {"strategy": "online"},
-    "relearner": {"strategy": "online", "relearner": {}},
-    "control": {"strategy": "online", "relearner": {"reads": "stacked"}},
+    RELEARNER: {"strategy": "online", "relearner": {}},
+    CONTROL: {"strategy": "online", "relearner": {"reads": "stacked"}},
     "prompts": {"strategy": "eac", "prompt_pool": {"rank": 6}},
 }
 PUBLISHED, SMALL = "published", "small"
@@ -87,6 +87,11 @@ def bench_name(stream: str, size: str) -> str:
     return f"{stream}{SUFFIX}" if size == PUBLISHED else f"{stream}{SUFFIX}_{size}"
 
 
+def is_bench(stream: str) -> bool:
+    """Whether a stream is called as a bench."""
+    return stream.endswith(tuple(bench_name("", size) for size in SIZES))
+
+
 def inputs_of(stream: Stream, model: str) -> dict[str, Any]:
     """Protocol, seasonal inputs and scaling of one of a stream's models, as its file has them.
 
@@ -107,7 +112,7 @@ def write_bench(stream: Stream, models: Sequence[Mapping[str, Any]], *, size: st
     Raises:
         InputError: the stream is a bench itself, or cannot have these models.
     """
-    if stream.name.endswith(tuple(bench_name("", known) for known in SIZES)):
+    if is_bench(stream.name):
         raise InputError(f"stream {stream.name!r} is a bench itself; name the stream that it was made from")
     kept = {key: value for key, value in _document(stream).items() if key not in REPLACED}
     name = bench_name(stream.name, size)

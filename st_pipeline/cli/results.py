@@ -23,20 +23,26 @@ DPI = 110
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def results(names: tuple[str, ...], write: str | None, as_json: bool) -> None:
     """Tables of all models of every STREAM, by default of all that have results, in Markdown."""
-    from st_pipeline.reporting.results import rank_over_streams, read_results
+    from st_pipeline.benches import is_bench
+    from st_pipeline.reporting.results import rank_over_streams, read_results, read_universality
     from st_pipeline.reporting.results_page import draw, render
+    from st_pipeline.reporting.universality_page import BenchResults
 
-    found = [read_results(stream.config) for stream in _streams(names)]
+    streams = [stream.config for stream in _streams(names)]
+    found = [read_results(config) for config in streams if not is_bench(config.name)]
+    benches = [BenchResults(config, read_universality(config)) for config in streams if is_bench(config.name)]
     ranks = rank_over_streams(found)
     written: list[str] = []
     if write is not None:
-        figures = draw(found, ranks)
-        written = _write(Path(write), render(found, ranks, pictures=figures.keys()), figures)
+        figures = draw(found, ranks, benches)
+        page = render(found, ranks, benches=benches, pictures=figures.keys())
+        written = _write(Path(write), page, figures)
     if as_json:
         documents = [one.document() for one in found]
-        print_json({"streams": documents, "ranks": ranks and vars(ranks), "written": written})
+        tables = [{"bench": bench.config.name, "rows": bench.table.to_dicts()} for bench in benches]
+        print_json({"streams": documents, "ranks": ranks and vars(ranks), "benches": tables, "written": written})
     else:
-        click.echo("\n".join(written) if written else render(found, ranks), nl=bool(written))
+        click.echo("\n".join(written) if written else render(found, ranks, benches=benches), nl=bool(written))
 
 
 def _streams(names: tuple[str, ...]) -> list[Stream]:

@@ -24,6 +24,10 @@ UNIVERSALITY = {
     "relative_low": pl.Float64,
     "relative_high": pl.Float64,
     "mark": pl.String,  # better, worse or level, by both tests after Holm over the variants
+    "control_relative": pl.Float64,  # the same against the control, of the variant that has one
+    "control_relative_low": pl.Float64,
+    "control_relative_high": pl.Float64,
+    "control_mark": pl.String,
     "later_seconds": pl.Float64,  # of a later period's training
     "trainable": pl.Int64,
     "parameters": pl.Int64,
@@ -37,6 +41,7 @@ def universality_table(
     losses: pl.DataFrame,
     *,
     bare: str,
+    control: tuple[str, str],
     day_steps: int,
     seed: int = 0,
 ) -> pl.DataFrame:
@@ -47,6 +52,7 @@ def universality_table(
         rows: of a leaderboard with costs, one a model.
         losses: of all models right after learning each period.
         bare: the variant that the others are compared with.
+        control: a variant, and that which it is compared with too.
         day_steps: steps of a day.
 
     Raises:
@@ -54,15 +60,18 @@ def universality_table(
     """
     found = {row["model"]: row for row in rows}
     scored = {place: name for place, name in models.items() if name in found}
-    pairs = [
-        (name, scored[backbone, bare])
-        for (backbone, variant), name in scored.items()
-        if variant != bare and (backbone, bare) in scored
-    ]
+    others = {variant: bare for _, variant in scored if variant != bare}
     marks: dict[str, dict[str, Any]] = {}
-    if pairs:
-        compared = compare(losses, reference=pairs, horizons=(PUBLISHED,), day_steps=day_steps, seed=seed)
-        marks = {row["model"]: {name: row[name] for name in AGAINST} for row in compared.to_dicts()}
+    for prefix, references in (("", others), ("control_", dict([control]))):
+        pairs = [
+            (name, scored[backbone, references[variant]])
+            for (backbone, variant), name in scored.items()
+            if (backbone, references.get(variant)) in scored
+        ]
+        if pairs:
+            compared = compare(losses, reference=pairs, horizons=(PUBLISHED,), day_steps=day_steps, seed=seed)
+            for row in compared.to_dicts():
+                marks.setdefault(row["model"], {}).update({f"{prefix}{name}": row[name] for name in AGAINST})
     order = {backbone: found[name]["mae"] for (backbone, variant), name in scored.items() if variant == bare}
     table = []
     for backbone, variant in sorted(scored, key=lambda place: order.get(place[0], math.inf)):

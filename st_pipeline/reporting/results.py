@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from st_pipeline.benches import BARE, VARIANTS, model_name
+from st_pipeline.benches import BARE, CONTROL, RELEARNER, VARIANTS, model_name
 from st_pipeline.config import StreamConfig
 from st_pipeline.data.protocols import SOUND
 from st_pipeline.errors import InputError
@@ -121,7 +121,9 @@ def read_universality(config: StreamConfig) -> pl.DataFrame:
     rows = [{**costs.get(row["model"], {}), **row} for row in summary(scores, config.horizon).to_dicts()]
     frames = [newest(frame) for model in models.values() if len(frame := _losses(config, model))]
     losses = pl.concat(frames) if frames else pl.DataFrame()
-    return universality_table(models, rows, losses, bare=BARE, day_steps=config.steps_per_day)
+    return universality_table(
+        models, rows, losses, bare=BARE, control=(RELEARNER, CONTROL), day_steps=config.steps_per_day
+    )
 
 
 def rank_over_streams(results: Sequence[StreamResults]) -> Ranks | None:

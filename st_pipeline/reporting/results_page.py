@@ -13,7 +13,9 @@ from st_pipeline.evaluation.rows import PUBLISHED
 from st_pipeline.evaluation.transfer import MEASURES
 from st_pipeline.reporting.comparison_plots import critical_difference_plot
 from st_pipeline.reporting.cost_plot import cost_plot
+from st_pipeline.reporting.markdown import changed, grid, number, plain
 from st_pipeline.reporting.results import Ranks, StreamResults
+from st_pipeline.reporting.universality_page import BenchResults, bench_plot, bench_sections
 
 IMAGES = "images"  # folder of the pictures, beside the page
 RANKS = "results-ranks"
@@ -62,21 +64,32 @@ period takes off its error. Seconds are training only. Intervals are of 95 % and
 over other periods or seeds. `better` and `worse` passed two tests at 5 %, adjusted for the number of models."""
 
 
-def render(results: Sequence[StreamResults], ranks: Ranks | None, *, pictures: Collection[str] = ()) -> str:
+def render(
+    results: Sequence[StreamResults],
+    ranks: Ranks | None,
+    *,
+    benches: Sequence[BenchResults] = (),
+    pictures: Collection[str] = (),
+) -> str:
     """The page in Markdown.
 
     Args:
+        benches: universality benches, behind the streams.
         pictures: names, of `draw`, that lie in the folder `images` beside the page.
     """
     sections = [HEAD, *(part for one in results for part in _stream(one, pictures))]
     if len(results) > 1:
         sections += _over_streams(ranks, len(results), pictures)
+    for bench in benches:
+        sections += bench_sections(bench, pictured=bench.picture in pictures)
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def draw(results: Iterable[StreamResults], ranks: Ranks | None) -> dict[str, Figure]:
-    """Name -> picture: error over cost of every stream with trained models, and mean ranks over the streams."""
-    found = {}
+def draw(
+    results: Iterable[StreamResults], ranks: Ranks | None, benches: Iterable[BenchResults] = ()
+) -> dict[str, Figure]:
+    """Name -> picture: error over cost of every stream with trained models, mean ranks over the streams, benches."""
+    found = {bench.picture: figure for bench in benches if (figure := bench_plot(bench.table))}
     for one in results:
         seconds = {row["model"]: row["later_seconds"] for row in one.rows}
         figure = cost_plot(one.rows, seconds, protocol=one.rows[0]["protocol"], cost=MODELS["later_seconds"])
@@ -93,14 +106,14 @@ def _stream(one: StreamResults, pictures: Collection[str]) -> list[str]:
     facts = f"{one.periods} periods" if one.periods > 1 else "1 period"
     facts += f", steps of {one.config.step / MINUTE:g} min"
     facts += f", champion `{champion}`." if champion else ", no models."
-    description = f"{_text(one.config.description)}. " if one.config.description else ""
-    drill = [_table(one.drill.to_dicts(), DRILL)] if len(one.drill) else []
+    description = f"{plain(one.config.description)}. " if one.config.description else ""
+    drill = [grid(one.drill.to_dicts(), DRILL)] if len(one.drill) else []
     return [
         f"## {one.name}",
         description + facts,
         one.counterfactual.sentence if one.counterfactual else "",
-        _table(rows, MODELS),
-        "\n".join(f"- {_text(note)}" for note in one.notes),
+        grid(rows, MODELS),
+        "\n".join(f"- {plain(note)}" for note in one.notes),
         _picture(_pareto(one), f"Error over training time on {one.name}", pictures),
         *_transfer(one.transfer),
         *(part for name, frame in one.studies.items() for part in _study(name, frame)),
@@ -120,11 +133,7 @@ def _against(row: Mapping[str, Any], champion: str) -> str | None:
         return "champion"
     if row["differs"]:
         return f"not compared: {row['differs']} differs"
-    if row["mark"] is None:
-        return None
-    if row["relative"] is None:
-        return str(row["mark"])
-    return f"{row['mark']}, {row['relative']:+.1f} % ({row['relative_low']:+.1f} to {row['relative_high']:+.1f})"
+    return changed(row)
 
 
 def _transfer(table: pl.DataFrame) -> list[str]:
@@ -135,18 +144,18 @@ def _transfer(table: pl.DataFrame) -> list[str]:
         place = (row["horizon"], row["cohort"])
         cell = rows.setdefault(place, {"horizon": row["horizon"].replace("_", " "), "sensors": row["cohort"]})
         low, high = row["low"], row["high"]
-        cell[row["measure"]] = _number(row["value"]) + ("" if low is None else f" ({_number(low)} to {_number(high)})")
+        cell[row["measure"]] = number(row["value"]) + ("" if low is None else f" ({number(low)} to {number(high)})")
     if not rows:
         return []
     columns = {"horizon": "horizon", "sensors": "sensors first heard in"}
     columns |= {measure: measure.replace("_", " ") for measure in MEASURES}
-    return [f"### What `{table['model'][0]}` kept and learned", _table(rows.values(), columns)]
+    return [f"### What `{table['model'][0]}` kept and learned", grid(rows.values(), columns)]
 
 
 def _study(name: str, frame: pl.DataFrame) -> list[str]:
     """A study's models by the value of what they differ in, the base first."""
     columns = {"value": f"`{frame['key'][0]}`", **STUDY}
-    return [f"### Study: {name.replace('_', ' ')}", _table(frame.to_dicts(), columns)]
+    return [f"### Study: {name.replace('_', ' ')}", grid(frame.to_dicts(), columns)]
 
 
 def _over_streams(ranks: Ranks | None, streams: int, pictures: Collection[str]) -> list[str]:
@@ -165,7 +174,7 @@ def _over_streams(ranks: Ranks | None, streams: int, pictures: Collection[str]) 
             "take the ranks as a description."
         )
     picture = _picture(RANKS, "Mean ranks over the streams, with the critical difference", pictures)
-    return [head, text, _table(rows, {"model": "model", "rank": "mean rank"}), picture]
+    return [head, text, grid(rows, {"model": "model", "rank": "mean rank"}), picture]
 
 
 def _by_rank(item: tuple[str, float]) -> tuple[float, str]:
@@ -178,37 +187,3 @@ def _pareto(one: StreamResults) -> str:
 
 def _picture(name: str, text: str, pictures: Collection[str]) -> str:
     return f"![{text}]({IMAGES}/{name}.png)" if name in pictures else ""
-
-
-def _table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
-    """A Markdown table; `columns` maps keys to headings, numbers stand on the right."""
-    cells = [[row.get(key) for key in columns] for row in rows]
-    numbers = [
-        all(isinstance(row[place], int | float | None) for row in cells)
-        and any(row[place] is not None for row in cells)
-        for place in range(len(columns))
-    ]
-    lines = [list(columns.values()), ["--:" if number else "---" for number in numbers]]
-    lines += [[_number(cell) if isinstance(cell, float) else _cell(cell) for cell in row] for row in cells]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "–"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else _text(str(value))
-
-
-def _number(value: float) -> str:
-    """Four digits, without exponents."""
-    if value != value:
-        return "–"
-    size = abs(value)
-    if size >= 10_000:
-        return f"{value:,.0f}"
-    return f"{value:.4g}" if size >= 1e-3 or not value else f"{value:.2g}" if size >= 1e-4 else f"{value:.6f}"
-
-
-def _text(text: str) -> str:
-    """Text that is no markup of its own: one line, no cell's end, no tag."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")

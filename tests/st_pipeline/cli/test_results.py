@@ -64,7 +64,7 @@ def test_page_and_pictures_are_written(filled: Any, invoke: Invoke, tmp_path: Pa
 def test_json_is_one_document(filled: Any, invoke: Invoke, tmp_path: Path) -> None:
     filled("town", "city")
     document = json.loads(invoke("results", "town", "--json").stdout)
-    assert set(document) == {"streams", "ranks", "written"} and document["ranks"] is None
+    assert set(document) == {"streams", "ranks", "benches", "written"} and document["ranks"] is None
     (town,) = document["streams"]
     assert (town["stream"], town["champion"]) == ("town", "eac")
     assert {row["model"] for row in town["rows"]} == {"eac", "online", "naive_weekly"}

@@ -16,6 +16,7 @@ MODELS = {
     ("gru", "bare"): "gru",
     ("gru", "prompts"): "gru_prompts",
     ("gru", "control"): "gru_control",
+    ("gru", "relearner"): "gru_relearner",
 }
 ERRORS = {"stid": 8.0, "stid_prompts": 4.0, "gru": 5.0, "gru_prompts": 9.0}
 
@@ -34,7 +35,7 @@ def table(matrix_losses: Any) -> Any:
             ]
         )
         rows = [{"model": name, "mae": error, "mae_std": 0.1, "seeds": 2} for name, error in errors.items()]
-        return universality_table(MODELS, rows, losses, bare="bare", day_steps=24)
+        return universality_table(MODELS, rows, losses, bare="bare", control=("relearner", "control"), day_steps=24)
 
     return make
 
@@ -69,6 +70,17 @@ def test_a_variant_without_its_bare_form_has_no_mark(table: Any) -> None:
 
 
 def test_without_scores_there_are_no_rows() -> None:
-    found = universality_table(MODELS, [], pl.DataFrame(), bare="bare", day_steps=24)
+    found = universality_table(MODELS, [], pl.DataFrame(), bare="bare", control=("relearner", "control"), day_steps=24)
     assert found.schema == pl.Schema(UNIVERSALITY)
     assert not len(found)
+
+
+def test_one_variant_is_held_to_the_control_too(table: Any) -> None:
+    rows = {row["model"]: row for row in table({**ERRORS, "gru_relearner": 5.0, "gru_control": 10.0}).to_dicts()}
+    assert rows["gru_relearner"]["mark"] == "level"
+    assert rows["gru_relearner"]["control_mark"] == "better"
+    assert rows["gru_relearner"]["control_relative"] == pytest.approx(-50, abs=5)
+    assert rows["gru_control"]["mark"] == "worse"
+    assert {name: row["control_mark"] for name, row in rows.items() if row["control_mark"]} == {
+        "gru_relearner": "better"
+    }
