@@ -22,7 +22,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "control": {"strategy": "online", "relearner": {"reads": "stacked"}},
     "prompts": {"strategy": "eac", "prompt_pool": {"rank": 6}},
 }
-REPLACED = ("models", "champion", "compare", "studies")
+REPLACED = ("models", "champion", "baselines", "compare", "studies")
 HEAD = "# Written by `st-pipeline bench universality {name}`, and written again by its next call.\n"
 
 
