@@ -119,7 +119,7 @@ class StreamAssets:
 
     def group(self, model: str) -> str:
         """The stream's group; that beside it for a model that is trained on request only."""
-        own = {"naive", *(known.name for known in self.stream.config.models)}
+        own = {*self.stream.config.scored_beside, *(known.name for known in self.stream.config.models)}
         return self.name if model in own else self.on_request
 
     def common(self, asset: str, section: Any, *, group: str | None = None) -> dict[str, Any]:
@@ -132,8 +132,9 @@ class StreamAssets:
         return {"group_name": group or self.name, "owners": [self.stream.config.owner], "code_version": version}
 
     def config(self, *fields: str) -> dict[str, Any]:
-        """Named parts of the stream file, as JSON."""
-        return self.stream.config.model_dump(mode="json", include=set(fields))
+        """Named parts of the stream file, as JSON; a stream without baselines has no such part."""
+        found = self.stream.config.model_dump(mode="json", include=set(fields))
+        return {name: part for name, part in found.items() if part or name != "baselines"}
 
 
 def encoded(

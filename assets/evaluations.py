@@ -1,7 +1,7 @@
 """Scores: every model after every period on the test parts of this and all earlier periods, and the naive forecasts."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -11,8 +11,13 @@ from assets.pictures import picture
 from resources.compute import ComputeResource
 from resources.failures import user_errors
 from resources.lake import HISTORY
-from st_pipeline.model_config import ModelConfig
+from st_pipeline.model_config import BaselineConfig, ModelConfig
 from st_pipeline.storage import FRAME, JSON, digest_of
+from st_pipeline.versions import VERSIONS
+
+if TYPE_CHECKING:
+    from st_pipeline.data.period_data import PeriodData
+    from st_pipeline.evaluation.scoring import Evaluation
 
 SECTIONS = ("window", "horizon", "split", "target", "inputs", "step", "timezone")
 
@@ -57,10 +62,39 @@ def _newest_first(inputs: Mapping[str, Any], model: ModelConfig) -> list[str]:
 
 def naive_asset(of: StreamAssets) -> dg.AssetsDefinition:
     """The same of the naive forecasts: last value, a day ago, a week ago, the usual value of the hour of the week."""
+    text = "Scores of the naive forecasts on the test part of this period."
+
+    def scored(data: "PeriodData") -> "Evaluation":
+        from st_pipeline.evaluation.scoring import evaluate_naive
+
+        return evaluate_naive(of.stream.config, data)
+
+    return _asset_beside(of, "naive", _outs(of, "naive", text), scored)
+
+
+def baseline_asset(of: StreamAssets, baseline: BaselineConfig) -> dg.AssetsDefinition:
+    """The same of a statistical baseline; its diagnostics name the sensors that it could not be fitted to."""
+    name = baseline.name
+    section = [VERSIONS["evaluation"], of.config(*SECTIONS), baseline.spec()]
+    text = f"Scores of {name}, fitted on the training part of this period, on its test part."
+
+    def scored(data: "PeriodData") -> "Evaluation":
+        from st_pipeline.evaluation.baseline_forecasts import evaluate_baseline
+
+        return evaluate_baseline(of.stream.config, baseline, data)
+
+    outs = _outs(of, name, text, version=("baseline", section), told="Facts of the fit, and sensors not fitted, of")
+    return _asset_beside(of, name, outs, scored)
+
+
+def _asset_beside(
+    of: StreamAssets, model: str, outs: Mapping[str, dg.AssetOut], scored: "Callable[[PeriodData], Evaluation]"
+) -> dg.AssetsDefinition:
+    """Scores of what needs the data of a period, and no model."""
 
     @dg.multi_asset(
-        name=of.op("naive", "evaluation"),
-        outs=_outs(of, "naive", "Scores of the naive forecasts on the test part of this period."),
+        name=of.op(model, "evaluation"),
+        outs=outs,
         ins={
             name: dg.AssetIn(of.key(name), partition_mapping=of.before(and_current=True), metadata=HISTORY)
             for name in NETWORK
@@ -68,22 +102,35 @@ def naive_asset(of: StreamAssets) -> dg.AssetsDefinition:
         partitions_def=of.partitions,
     )
     def evaluate(context: dg.AssetExecutionContext, **inputs: Any) -> Iterator[dg.Output[Any]]:
-        from st_pipeline.evaluation.scoring import evaluate_naive
         from st_pipeline.training.updates import period_data
 
         with user_errors():
-            result = evaluate_naive(of.stream.config, period_data(of.stream.config, context.partition_key, inputs))
+            result = scored(period_data(of.stream.config, context.partition_key, inputs))
         yield from _outputs(of, context.partition_key, result)
 
     return evaluate
 
 
-def _outs(of: StreamAssets, model: str, text: str) -> Mapping[str, dg.AssetOut]:
-    common = of.common("evaluation", of.config(*SECTIONS), group=of.group(model))
+def _outs(
+    of: StreamAssets,
+    model: str,
+    text: str,
+    *,
+    version: tuple[str, Any] | None = None,
+    told: str = "Errors per sensor, example forecasts and cost of",
+) -> Mapping[str, dg.AssetOut]:
+    """The three outputs.
+
+    Args:
+        version: entry of `VERSIONS` and the section that they depend on, if it is not that of all evaluations.
+        told: what the diagnostics are, before the model's name.
+    """
+    kind, section = version or ("evaluation", of.config(*SECTIONS))
+    common = of.common(kind, section, group=of.group(model))
     texts = {
         "evaluation": text,
         "losses": f"Losses of {model} in every test window and step, for tests of significance.",
-        "diagnostics": f"Errors per sensor, example forecasts and cost of {model}.",
+        "diagnostics": f"{told} {model}.",
     }
     managers = {"evaluation": "frames", "losses": "frames", "diagnostics": "documents"}
     return {

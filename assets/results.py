@@ -15,7 +15,7 @@ from st_pipeline.storage import FRAME, HTML, lake
 def result_assets(of: StreamAssets) -> list[dg.AssetsDefinition]:
     """`report`, `leaderboard` and, where methods are compared, `comparison`."""
     config = of.stream.config
-    models = ["naive", *(model.name for model in config.models)]
+    models = [*config.scored_beside, *(model.name for model in config.models)]
 
     @dg.asset(
         key=of.key("report"),
@@ -41,7 +41,9 @@ def result_assets(of: StreamAssets) -> list[dg.AssetsDefinition]:
         io_manager_key="pages",
         kinds={"html"},
         description="One self-contained page: network, scores, period matrix, cost, example forecasts, data quality.",
-        **of.common("report", of.config("name", "description", "models", "champion", "horizon", "variables")),
+        **of.common(
+            "report", of.config("name", "description", "models", "baselines", "champion", "horizon", "variables")
+        ),
     )
     def report(context: dg.AssetExecutionContext, **inputs: Any) -> dg.Output[Any]:
         from st_pipeline.reporting.report import ReportData, render
@@ -64,7 +66,7 @@ def result_assets(of: StreamAssets) -> list[dg.AssetsDefinition]:
         io_manager_key="frames",
         kinds={"polars", "parquet"},
         description="All scores of all models and periods in tidy rows, and a summary, best model first.",
-        **of.common("leaderboard", of.config("models", "compare", "studies", "horizon")),
+        **of.common("leaderboard", of.config("models", "baselines", "compare", "studies", "horizon")),
     )
     def leaderboard(**evaluations: Any) -> dg.Output[Any]:
         from st_pipeline.evaluation.leaderboard import collect, summary
@@ -90,7 +92,7 @@ def made_so_far(of: StreamAssets, model: str) -> History[Any]:
 def comparison_asset(of: StreamAssets) -> dg.AssetsDefinition:
     """`comparison`: every model against the champion, with tests of significance."""
     config = of.stream.config
-    names = ["naive", *(model.name for model in (*config.models, *config.compared))]
+    names = [*config.scored_beside, *(model.name for model in (*config.models, *config.compared))]
     kinds = ("evaluation", "losses", "diagnostics")
 
     @dg.asset(
@@ -99,7 +101,9 @@ def comparison_asset(of: StreamAssets) -> dg.AssetsDefinition:
         io_manager_key="frames",
         kinds={"polars", "parquet"},
         description="Every model against the champion: differences with intervals and tests; cost against error.",
-        **of.common("comparison", of.config("models", "compare", "champion", "horizon"), group=of.on_request),
+        **of.common(
+            "comparison", of.config("models", "baselines", "compare", "champion", "horizon"), group=of.on_request
+        ),
     )
     def comparison(**inputs: Any) -> dg.Output[Any]:
         from st_pipeline.evaluation.comparison import compare_with_champion

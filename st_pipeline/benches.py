@@ -26,7 +26,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 PUBLISHED, SMALL = "published", "small"
 SIZES = {PUBLISHED: "backbones.yaml", SMALL: "backbones_small.yaml"}
 INPUTS = ("protocol", "seasonal", "seasonal_skip", "scaling")
-REPLACED = ("models", "champion", "compare", "studies")
+REPLACED = ("models", "champion", "baselines", "compare", "studies")
 HEAD = "# Written by `st-pipeline bench universality {name}`, and written again by its next call.\n"
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from functools import cached_property
-from typing import Any, Self
+from typing import Annotated, Any, Self
 from zoneinfo import available_timezones
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from st_pipeline.data_config import (
     RESERVED,
@@ -21,8 +21,8 @@ from st_pipeline.data_config import (
     VariableConfig,
 )
 from st_pipeline.errors import InputError, closest
-from st_pipeline.fields import Duration, Name, Part, Whole, fault
-from st_pipeline.model_config import CompareConfig, ModelConfig, StudyConfig
+from st_pipeline.fields import Duration, Name, Part, Whole, as_spec, fault
+from st_pipeline.model_config import BaselineConfig, CompareConfig, ModelConfig, StudyConfig
 from st_pipeline.periods import Cadence, Calendar
 
 NO_PLACES = {"Factory", "localtime"}  # names of the time zone database that say nothing
@@ -49,6 +49,7 @@ class StreamConfig(Part):
     split: SplitConfig = SplitConfig()
     models: tuple[ModelConfig, ...] = ()
     champion: str = Field("", description="the model the report shows; the first one if left out")
+    baselines: tuple[Annotated[BaselineConfig, BeforeValidator(as_spec)], ...] = ()
     compare: CompareConfig | None = None
     studies: tuple[StudyConfig, ...] = ()
 
@@ -61,6 +62,11 @@ class StreamConfig(Part):
     def shown_model(self) -> str:
         """The model shown in detail: the champion, the first one if none is named, empty if there are none."""
         return self.champion or next((model.name for model in self.models), "")
+
+    @property
+    def scored_beside(self) -> tuple[str, ...]:
+        """Names of the assets with scores that no model makes: the naive forecasts' and each baseline's."""
+        return ("naive", *(baseline.name for baseline in self.baselines))
 
     @property
     def steps_per_day(self) -> int:
@@ -162,6 +168,9 @@ class StreamConfig(Part):
         studies = [study.name for study in self.studies]
         if twice := {name for name in studies if studies.count(name) > 1}:
             raise fault(f"two studies are called {min(twice)!r}; expected one of each name", "studies")
+        baselines = [baseline.name for baseline in self.baselines]
+        if twice := {name for name in baselines if baselines.count(name) > 1}:
+            raise fault(f"baseline {min(twice)!r} is named twice; expected each once", "baselines")
         models = [model.name for model in self.every_model]
         if twice := {name for name in models if models.count(name) > 1}:
             raise fault(f"two models are called {min(twice)!r}; expected one of each name", "models")

@@ -11,12 +11,18 @@ from pydantic import BeforeValidator, Field, ValidationError, field_validator, m
 
 from st_pipeline.errors import closest
 from st_pipeline.fields import Duration, Name, Number, OpenPart, Part, Rank, Seed, Switch, Whole, as_spec, fault
-from st_pipeline.registry import BACKBONES, STRATEGIES
+from st_pipeline.registry import BACKBONES, BASELINES, STRATEGIES
 
 NAIVE_MODELS = ("naive_last", "naive_daily", "naive_weekly", "historical_average")
 ASSETS = {"raw_files", "sensors", "edges", "raw_readings", "readings", "node_set", "tensor", "adjacency", "drift"}
 WRAPPERS = ("lora", "prompt_pool", "relearner", "seasonal_skip")
 RESULTS = {"naive", "evaluation", "forecast", "leaderboard", "report", "comparison", "study"}
+
+
+@cache
+def reference_models() -> tuple[str, ...]:
+    """Models that are no entries of `models`: the naive forecasts, and every baseline that there is."""
+    return (*NAIVE_MODELS, *BASELINES.names())
 
 
 class BackboneConfig(OpenPart):
@@ -31,6 +37,14 @@ class StrategyConfig(OpenPart):
     """A strategy by name; further keys are its options."""
 
     registry = STRATEGIES
+
+    name: str
+
+
+class BaselineConfig(OpenPart):
+    """A statistical baseline by name; further keys are its options."""
+
+    registry = BASELINES
 
     name: str
 
@@ -161,7 +175,7 @@ class ModelConfig(Part):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.name in {*NAIVE_MODELS, *ASSETS, *RESULTS}:
+        if self.name in {*reference_models(), *ASSETS, *RESULTS}:
             raise ValueError(f"a model cannot be called {self.name!r}: the pipeline uses that name itself")
         if self.protocol == "paper" and (self.seasonal or self.scaling != ScalingConfig()):
             raise ValueError("protocol 'paper' has its own scaling and no seasonal inputs; leave both out")

@@ -8,13 +8,13 @@ be checked without importing torch; the module is imported when the entry is bui
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from st_pipeline.errors import InputError, closest
 
@@ -22,6 +22,7 @@ T = TypeVar("T")
 Entry = TypeVar("Entry", bound=Callable[..., Any])
 
 _ANNOTATIONS = {"int": int, "float": float, "bool": bool, "str": str, "list": list, "Literal": Literal, "None": None}
+_ANNOTATIONS |= {"Sequence": Sequence, "Annotated": Annotated, "Field": Field}
 
 
 class Registry(Generic[T]):
@@ -134,3 +135,4 @@ BACKBONES: Registry[Any] = Registry("backbone", "st_pipeline.models.backbones")
 STRATEGIES: Registry[Any] = Registry("strategy", "st_pipeline.strategies")
 READERS: Registry[Any] = Registry("source format", "st_pipeline.readers")
 GRAPHS: Registry[Any] = Registry("graph recipe", "st_pipeline.data.graphs")
+BASELINES: Registry[Any] = Registry("baseline", "st_pipeline.evaluation.baselines")

@@ -14,6 +14,7 @@ VERSIONS = {
     "drift": 1,
     "model": 3,
     "evaluation": 2,
+    "baseline": 1,
     "report": 2,
     "leaderboard": 1,
     "comparison": 1,

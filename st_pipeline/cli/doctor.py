@@ -16,7 +16,18 @@ from st_pipeline.cli.output import console, print_json
 from st_pipeline.errors import InputError
 
 PINNED = {"dagster": "1.13.27", "dagster-webserver": "1.13.27", "great-expectations": "1.24.1"}
-PACKAGES = (*PINNED, "torch", "polars", "duckdb", "numpy", "pandas", "SQLAlchemy", "safetensors", "pydantic")
+PACKAGES = (
+    *PINNED,
+    "torch",
+    "polars",
+    "duckdb",
+    "numpy",
+    "pandas",
+    "SQLAlchemy",
+    "safetensors",
+    "pydantic",
+    "statsmodels",
+)
 GIB = 1 << 30
 LEAST_DISK = 2  # GiB
 

@@ -84,7 +84,7 @@ def scope(
             raise InputError(f"--periods {periods!r}: expected A..B with A before B, or one period")
     names = tuple(name.strip() for name in models.split(",")) if models else ()
     for name in names:
-        if name != "naive":
+        if name not in stream.config.scored_beside:
             stream.config.model(name)
     if names and (compare or studies):
         raise InputError("--models names all the models to train; leave it out, or --compare and --studies")

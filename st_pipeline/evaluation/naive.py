@@ -8,11 +8,10 @@ import torch
 from torch import Tensor
 
 from st_pipeline.data.protocols import PeriodArrays
-from st_pipeline.data.splits import window_starts
+from st_pipeline.evaluation.issue_times import issue_times
 from st_pipeline.model_config import NAIVE_MODELS
 
 DAYS_PER_WEEK = 7
-CHUNK = 512  # windows at a time
 
 
 class NaiveForecasts:
@@ -39,12 +38,8 @@ class NaiveForecasts:
     def batches(self, name: str) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Forecast, truth and scored cells (B, H, N) of the test windows, for one of `NAIVE_MODELS`."""
         arrays = self.arrays
-        starts = window_starts(arrays.cuts.test, arrays.window + arrays.horizon)
-        ahead = torch.arange(arrays.window, arrays.window + arrays.horizon)
         makers = dict(zip(NAIVE_MODELS, (self._last, self._daily, self._weekly, self._historical), strict=True))
-        for chunk in torch.arange(starts.start, starts.stop).split(CHUNK):
-            future = chunk[:, None] + ahead
-            issued = chunk + arrays.window - 1
+        for issued, future in issue_times(arrays):
             yield makers[name](issued, future), arrays.truth[future], arrays.scored[future]
 
     def _last(self, issued: Tensor, future: Tensor) -> Tensor:

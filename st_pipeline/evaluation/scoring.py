@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -32,6 +32,7 @@ from st_pipeline.training.trained import BACKBONE, Trained
 from st_pipeline.types import Graph, NodeSet
 
 TRACE_DAYS = 7  # of the test part, that a trace shows
+Batches = Iterable[tuple[Tensor, Tensor, Tensor]]
 SHOWN = 0.5  # a sensor with less than this share of the best measured sensor's cells in those days is not shown
 
 
@@ -124,13 +125,24 @@ def evaluate_seed(
 def evaluate_naive(stream: StreamConfig, data: PeriodData) -> Evaluation:
     """Score the naive forecasts on the test part of one period, protocol `sound`."""
     arrays = PeriodArrays.of(data.tensor, data.nodes, stream, protocol=SOUND)
-    part = arrays.part("test", arrays.fit_scaler(ScalingConfig()))
     naive = NaiveForecasts(arrays, stream.steps_per_day)
+    return evaluate_forecasts(stream, data, arrays, {name: naive.batches(name) for name in NAIVE_MODELS})
+
+
+def evaluate_forecasts(
+    stream: StreamConfig, data: PeriodData, arrays: PeriodArrays, forecasters: Mapping[str, Batches]
+) -> Evaluation:
+    """Score what is not trained from period to period on the test part of one period, protocol `sound`, seed 0.
+
+    Args:
+        forecasters: name -> forecast, truth and scored cells (B, H, N) of all test windows in order.
+    """
+    part = arrays.part("test", arrays.fit_scaler(ScalingConfig()))
     frames, losses = [], []
-    for name in NAIVE_MODELS:
+    for name, batches in forecasters.items():
         names = {"stream": stream.name, "model": name, "protocol": SOUND.name, "seed": 0}
         names |= {"trained_through": data.period.key, "period": data.period.key}
-        found = [loss_sums(*batch) for batch in naive.batches(name)]
+        found = [loss_sums(*batch) for batch in batches]
         tally = Tally.of_part(part, torch.stack([sums for sums, _ in found]).sum(0))
         frames.append(score_rows(tally, data.nodes, names))
         windows = torch.cat([sums for _, sums in found], dim=1)

@@ -18,7 +18,7 @@ from st_pipeline.data.adjacency import Adjacency
 from st_pipeline.data.positions import Positions
 from st_pipeline.evaluation.period_matrix import PeriodMatrix
 from st_pipeline.evaluation.rows import PUBLISHED
-from st_pipeline.model_config import NAIVE_MODELS
+from st_pipeline.model_config import reference_models
 
 INK, GREY, EDGE, LIGHT = "#1b2733", "#7d8b99", "#b9c4ce", "#dfe4e9"
 PALETTE = ("#2563a8", "#d1495b", "#2a9d6f", "#e09f3e", "#7b5ea7", "#4f8a8b", "#a65628", "#5c6b7a")
@@ -70,7 +70,7 @@ def network_plot(
 
 
 def horizon_plot(scores: pl.DataFrame) -> Figure:
-    """Mean absolute error at each step, a line per model; naive forecasts are dashed."""
+    """Mean absolute error at each step, a line per model; naive forecasts and baselines are dashed."""
     figure, axes = new_figure(6.4, 4.0)
     chosen = scores.filter(
         (pl.col("metric") == "mae") & (pl.col("cohort") == "all") & pl.col("horizon").str.starts_with("at:")
@@ -81,7 +81,7 @@ def horizon_plot(scores: pl.DataFrame) -> Figure:
         own = chosen.filter((pl.col("model") == name) & pl.col("value").is_not_null()).sort("step")
         if not len(own):
             continue
-        naive = name in NAIVE_MODELS
+        naive = name in reference_models()
         colour = GREY if naive else next(colours)
         axes.plot(
             own["step"], own["value"], color=colour, linestyle="--" if naive else "-", linewidth=1 if naive else 1.8

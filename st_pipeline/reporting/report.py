@@ -25,7 +25,7 @@ from st_pipeline.evaluation.leaderboard import collect, summary
 from st_pipeline.evaluation.period_matrix import PeriodMatrix
 from st_pipeline.evaluation.rows import over_seeds
 from st_pipeline.evaluation.transfer import baseline_errors, measures
-from st_pipeline.model_config import NAIVE_MODELS
+from st_pipeline.model_config import reference_models
 from st_pipeline.reporting.cost_plot import cost_plot
 from st_pipeline.reporting.images import svg_text
 from st_pipeline.reporting.plots import cohort_plot, growth_plot, horizon_plot, matrix_plot, network_plot, trace_plot
@@ -78,7 +78,7 @@ def render(data: ReportData) -> str:
         period=data.period,
         version=__version__,
         champion=data.config.shown_model,
-        naive=NAIVE_MODELS,
+        naive=reference_models(),
         unit=data.config.rules(data.config.variable_names[0]).unit,
         headline=_headline(data),
         now=now,

@@ -80,8 +80,30 @@ def test_a_source_without_edges_has_no_edges() -> None:
     assert "net/edges" not in by_key(plain)
 
 
+def test_a_baseline_has_the_assets_of_the_naive_forecasts_and_moves_no_other_version() -> None:
+    before = by_key(stream_of(compare={"methods": ["stkec"]}))
+    after = by_key(stream_of(compare={"methods": ["stkec"]}, baselines=["arima", {"name": "var", "lags": 2}]))
+    kinds = ("evaluation", "losses", "diagnostics")
+    assert set(after) - set(before) == {f"net/{name}/{kind}" for name in ("arima", "var") for kind in kinds}
+    changed = {key for key in before if before[key].code_version != after[key].code_version}
+    assert changed == {"net/report", "net/leaderboard", "net/comparison"}
+    for name in ("arima", "var"):
+        own, naive = after[f"net/{name}/evaluation"], after["net/naive/evaluation"]
+        assert own.group_name == naive.group_name == "net"
+        assert {dep.asset_key for dep in own.deps} == {dep.asset_key for dep in naive.deps}
+        for table in changed:
+            assert own.key in {dep.asset_key for dep in after[table].deps}
+
+
+def test_options_of_a_baseline_are_in_its_version_alone() -> None:
+    before, after = (by_key(stream_of(baselines=["arima", {"name": "var", "lags": lags}])) for lags in (2, 3))
+    changed = {key for key in before if before[key].code_version != after[key].code_version}
+    scores = {f"net/var/{kind}" for kind in ("evaluation", "losses", "diagnostics")}
+    assert changed == {*scores, "net/report", "net/leaderboard"}
+
+
 def test_every_asset_says_what_it_is() -> None:
-    config = {"compare": {"methods": ["stkec"]}, "studies": [STUDY]}
+    config = {"compare": {"methods": ["stkec"]}, "studies": [STUDY], "baselines": ["arima"]}
     for key, spec in by_key(stream_of(owner="team:roads", **config)).items():
         assert spec.group_name in ("net", "net_on_request"), key
         assert list(spec.owners) == ["team:roads"], key

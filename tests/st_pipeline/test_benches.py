@@ -42,7 +42,7 @@ def test_every_backbone_stands_in_every_variant_of_a_valid_stream(workspace: Any
 
 
 def test_data_and_settings_are_those_of_the_stream_and_its_models_are_not(workspace: Any) -> None:
-    workspace.stream("town", horizon=4, compare={"methods": ["pecpm"]})
+    workspace.stream("town", horizon=4, compare={"methods": ["pecpm"]}, baselines=["var"])
     stream = find_stream("town")
     made = write_bench(stream, bench_models(["gru"], ["bare"], **PLAIN))
     assert made.name == "town_universality"
@@ -50,6 +50,7 @@ def test_data_and_settings_are_those_of_the_stream_and_its_models_are_not(worksp
     assert made.config.periods == stream.config.periods
     assert made.config.horizon == 4
     assert [model.name for model in made.config.every_model] == ["gru"]
+    assert made.config.baselines == ()
     assert find_stream("town_universality") == made, "found like any other stream"
     assert find_stream("town") == stream
 

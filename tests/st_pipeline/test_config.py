@@ -121,9 +121,45 @@ def test_names_are_plain(name: object) -> None:
     assert problem(models=[MODEL | {"name": name}]).startswith("models.0.name: ")
 
 
-@pytest.mark.parametrize("name", ["report", "tensor", "edges", "naive", "naive_weekly", "leaderboard", "forecast"])
+@pytest.mark.parametrize(
+    "name", ["report", "tensor", "edges", "naive", "naive_weekly", "leaderboard", "forecast", "arima", "var"]
+)
 def test_a_model_cannot_take_a_name_that_the_pipeline_uses(name: str) -> None:
     assert "the pipeline uses that name itself" in problem(models=[MODEL | {"name": name}])
+
+
+def test_baselines_are_named_alone_or_with_options_and_there_are_none_by_default() -> None:
+    assert small().baselines == () and small().scored_beside == ("naive",)
+    found = small(baselines=["arima", {"name": "var", "lags": 2, "ridge": 0}])
+    assert [baseline.spec() for baseline in found.baselines] == [
+        {"name": "arima"},
+        {"name": "var", "lags": 2, "ridge": 0},
+    ]
+    assert found.scored_beside == ("naive", "arima", "var")
+    assert small(baselines=[{"name": "arima", "order": [2, 1, 0]}]).baselines[0].spec()["order"] == [2, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("baseline", "sentence"),
+    [
+        ("varr", "there is no baseline called 'varr'; did you mean 'var'?"),
+        ({"name": "var", "lag": 3}, "it has no option 'lag'; did you mean 'lags'?"),
+        ({"name": "var", "lags": 0}, "option 'lags': found '0', should be greater than or equal to 1"),
+        ({"name": "var", "lags": "3"}, "option 'lags': found '3', should be a valid integer"),
+        ({"name": "var", "ridge": -0.1}, "option 'ridge': found '-0.1', should be greater than or equal to 0"),
+        ({"name": "var", "ridge": float("nan")}, "option 'ridge': found 'nan', should be a finite number"),
+        ({"name": "arima", "order": [3, 0]}, "option 'order': found '[3, 0]'"),
+        ({"name": "arima", "order": [3, -1, 1]}, "option 'order.1': found '-1'"),
+        ({"name": "arima", "order": [3, 0, True]}, "option 'order.2': found 'True'"),
+        ({"name": "arima", "order": "301"}, "option 'order': found '301'"),
+    ],
+)
+def test_a_wrong_baseline_is_told_with_what_it_takes(baseline: object, sentence: str) -> None:
+    assert sentence in problem(baselines=["arima" if "var" in str(baseline) else "var", baseline])
+
+
+def test_a_baseline_is_named_once() -> None:
+    assert "baseline 'var' is named twice" in problem(baselines=["var", {"name": "var", "lags": 12}])
 
 
 @pytest.mark.parametrize("name", ["a/b", "", "2m", "a b", "x" * 64, "../..", 'a"b', "<b>"])

@@ -33,7 +33,7 @@ def test_shipped_streams_load_without_faults(workspace: Any) -> None:
 def test_loading_imports_nothing_heavy() -> None:
     code = (
         "import sys, st_pipeline.definitions\n"
-        "print([m for m in ('torch', 'great_expectations', 'matplotlib', 'scipy') if m in sys.modules])"
+        "print([m for m in ('torch', 'great_expectations', 'matplotlib', 'scipy', 'statsmodels') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

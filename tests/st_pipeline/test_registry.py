@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from st_pipeline.errors import InputError
-from st_pipeline.registry import BACKBONES, GRAPHS, READERS, STRATEGIES, Registry
+from st_pipeline.registry import BACKBONES, BASELINES, GRAPHS, READERS, STRATEGIES, Registry
 
-REGISTRIES = [BACKBONES, STRATEGIES, READERS, GRAPHS]
+REGISTRIES = [BACKBONES, STRATEGIES, READERS, GRAPHS, BASELINES]
 ENTRIES = [(registry, name) for registry in REGISTRIES for name in registry.names()]
 
 
@@ -20,11 +20,12 @@ def test_nothing_of_a_stream_needs_torch_dagster_or_great_expectations_to_be_che
     code = (
         "import sys\n"
         "from st_pipeline.streams import load_streams\n"
-        "from st_pipeline.registry import BACKBONES, GRAPHS, READERS, STRATEGIES\n"
+        "from st_pipeline.registry import BACKBONES, BASELINES, GRAPHS, READERS, STRATEGIES\n"
         "streams, faults = load_streams()\n"
         "assert len(streams) >= 4 and not faults, faults\n"
-        "[kind.options(name) for kind in (BACKBONES, GRAPHS, READERS, STRATEGIES) for name in kind.names()]\n"
-        "print(sorted({'torch', 'dagster', 'great_expectations', 'pandas'} & set(sys.modules)))\n"
+        "kinds = (BACKBONES, BASELINES, GRAPHS, READERS, STRATEGIES)\n"
+        "[kind.options(name) for kind in kinds for name in kind.names()]\n"
+        "print(sorted({'torch', 'dagster', 'great_expectations', 'pandas', 'statsmodels'} & set(sys.modules)))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr
@@ -42,6 +43,7 @@ def test_the_families_are_those_of_the_architecture() -> None:
     assert {"distances", "edges", "gaussian", "knn", "none"} <= set(GRAPHS.names())
     assert {"eac", "online", "pretrain", "retrain"} <= set(STRATEGIES.names())
     assert "stgnn" in BACKBONES.names()
+    assert {"arima", "var"} <= set(BASELINES.names())
     assert "base" not in {name for registry in REGISTRIES for name in registry.names()}
 
 

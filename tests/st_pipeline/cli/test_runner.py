@@ -355,6 +355,7 @@ def test_json_documents(place: Place) -> None:
         ("..2023", None, "has no period '2023'"),
         (None, "eacc", "has no model 'eacc'; did you mean 'eac'?"),
         (None, ",", "has no model ''"),
+        (None, "var", "has no model 'var'"),
     ],
 )
 def test_a_wrong_scope_is_one_sentence(fresh: Place, periods: str | None, models: str | None, sentence: str) -> None:
@@ -369,6 +370,22 @@ def test_open_ended_scopes(fresh: Place) -> None:
     assert scope(stream, "2024-01-08..", None).periods == tuple(PERIODS[1:])
     assert scope(stream, "..2024-01-08", None).periods == tuple(PERIODS[:2])
     assert scope(stream, "2024-01-08", "eac, naive").models == ("eac", "naive")
+
+
+def test_a_baseline_that_is_added_is_made_and_shown_and_nothing_else_is_made_again(place: Place) -> None:
+    place.edit(lambda document: document.update(baselines=["var"]))
+    outcome = place.run()
+    assert outcome.ok, outcome
+    kinds = ("evaluation", "losses", "diagnostics")
+    made = {f"{NAME}/var/{kind} of {period}" for kind in kinds for period in PERIODS}
+    reports = {f"{NAME}/report of {period}" for period in PERIODS}
+    assert set(outcome.materialised) == {*made, *reports, f"{NAME}/leaderboard"}
+    rows = lake().read((NAME, "leaderboard"), None, FRAME).filter(model="var")
+    assert set(rows["period"]) == set(PERIODS) and rows["seed"].unique().to_list() == [0]
+    page = lake().path((NAME, "report"), PERIODS[-1], "html").read_text()
+    assert '<tr class="naive"><td>var</td>' in page
+    assert not place.run(models="var").materialised
+    assert scope(find_stream(NAME), None, "var, eac").models == ("var", "eac")
 
 
 def test_results_of_the_gate_are_asset_checks_with_tables(place: Place) -> None:
