@@ -18,7 +18,17 @@ import psutil
 
 from benchmarks.figures import Figure, Result
 
-NAMES = ("training", "evaluation", "experiment", "ingestion", "propagation", "scaling", "orchestration", "gpu", "alignment")
+NAMES = (
+    "training",
+    "evaluation",
+    "experiment",
+    "ingestion",
+    "propagation",
+    "scaling",
+    "orchestration",
+    "gpu",
+    "alignment",
+)
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 FOUND = Path(__file__).resolve().parent / "results.json"
 PACKAGES = ("torch", "polars", "numpy", "pyarrow", "dagster")
