@@ -46,6 +46,15 @@ def as_spec(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
+def as_text(step: timedelta) -> str:
+    """A duration as a stream file has it, e.g. 7d, 5min."""
+    seconds = int(step.total_seconds())
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds % size == 0:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"
+
+
 def check_variable(value: str) -> str:
     if not VARIABLE.fullmatch(value):
         raise ValueError(f"{value[:40]!r} cannot be the name of a variable; expected letters, digits and underscores")

@@ -13,7 +13,7 @@ import yaml
 
 from st_pipeline.data_config import RESERVED
 from st_pipeline.errors import InputError
-from st_pipeline.fields import check_variable
+from st_pipeline.fields import as_text, check_variable
 from st_pipeline.guesses import Guess, guess_matrix, guess_positions, guess_readings
 from st_pipeline.periods import Cadence
 
@@ -66,7 +66,7 @@ def scaffold(name: str, readings: Path, sensors: Path | None) -> str:
         f"  columns: {{{shown}}}  # guessed: every other column is left out",
         "  interval: start  # guessed: a timestamp is the start of its interval; else end",
         f"timezone: UTC  # {'the clock people use' if guess.zoned else 'guessed: the clock of the timestamps'}",
-        f"step: {_duration(guess.step)}  # guessed from the gaps between timestamps",
+        f"step: {as_text(guess.step)}  # guessed from the gaps between timestamps",
         f"periods: {{every: {every}, start: {start}, end: {end}}}  # guessed; without end it goes on as time passes",
         f"target: {_quoted(target)}  # guessed: the first column of numbers",
         "variables:",
@@ -99,7 +99,7 @@ def _of_matrix(name: str, file: Path) -> str:
         f"  readings: {_quoted(glob.escape(file.name))}  # with more files, write {{period}} for the period's key",
         f"  array: {_quoted(array)}  # guessed: the largest",
         f"  columns: {{{', '.join(f'{variable}: {variable}' for variable in variables)}}}",
-        f"step: {_duration(MATRIX_STEP)}  # guessed: a matrix has no times",
+        f"step: {as_text(MATRIX_STEP)}  # guessed: a matrix has no times",
         f"periods: {{every: {days}d, start: {MATRIX_START}, end: {end}, nominal: true}}  # guessed",
         f"target: {variables[0]}  # guessed: the first channel",
         "graph: {recipe: none}  # for an adjacency, set source.adjacency and {recipe: edges}",
@@ -166,11 +166,3 @@ def _quoted(text: str) -> str:
     if re.fullmatch(r"[A-Za-z][\w.-]*", text) and yaml.safe_load(text) == text:
         return text
     return json.dumps(text, ensure_ascii=not text.isprintable())
-
-
-def _duration(step: timedelta) -> str:
-    seconds = int(step.total_seconds())
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds % size == 0:
-            return f"{seconds // size}{unit}"
-    return f"{seconds}s"

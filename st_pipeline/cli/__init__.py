@@ -21,6 +21,7 @@ COMMANDS = {
     "results": "results",
     "reproduce": "reproduce",
     "bench": "bench",
+    "explain": "explain",
     "check": "check",
     "new": "new",
     "doctor": "doctor",

@@ -207,9 +207,24 @@ class PeriodArrays:
         steps: range = getattr(self.cuts, name)
         starts = self.starts(steps)
         require_windows(starts, steps, name=name, period=self.period, span=self.window + self.horizon)
-        used = scaler.for_nodes(self.nodes).to(self.values.device)
+        return self._cut(steps, starts, self._scaler(starts, scaler))
+
+    def whole(self, scaler: Scaler) -> Part:
+        """The whole period in model units, as its test part is seen: windows of any parts, or across them.
+
+        Args:
+            scaler: of the training part; protocol `paper` replaces it by that of the test part.
+        """
+        steps = range(len(self.values))
+        starts = window_starts(steps, self.window + self.horizon)
+        return self._cut(steps, starts, self._scaler(self.starts(self.cuts.test), scaler))
+
+    def _scaler(self, starts: range, scaler: Scaler) -> Scaler:
         if self.protocol.statistics == "own":
-            used = self._own_scaler(starts)
+            return self._own_scaler(starts)
+        return scaler.for_nodes(self.nodes).to(self.values.device)
+
+    def _cut(self, steps: range, starts: range, used: Scaler) -> Part:
         first = max(0, steps.start - max(self.lags, default=0))
         here = slice(first, steps.stop)
         values, usable = self.values[here], self.usable[here]

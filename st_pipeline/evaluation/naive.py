@@ -38,9 +38,13 @@ class NaiveForecasts:
     def batches(self, name: str) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Forecast, truth and scored cells (B, H, N) of the test windows, for one of `NAIVE_MODELS`."""
         arrays = self.arrays
-        makers = dict(zip(NAIVE_MODELS, (self._last, self._daily, self._weekly, self._historical), strict=True))
         for issued, future in issue_times(arrays):
-            yield makers[name](issued, future), arrays.truth[future], arrays.scored[future]
+            yield self.forecast(name, issued, future), arrays.truth[future], arrays.scored[future]
+
+    def forecast(self, name: str, issued: Tensor, future: Tensor) -> Tensor:
+        """(B, H, N) of one of `NAIVE_MODELS`, from the last known step (B,) for the steps (B, H)."""
+        makers = dict(zip(NAIVE_MODELS, (self._last, self._daily, self._weekly, self._historical), strict=True))
+        return makers[name](issued, future)
 
     def _last(self, issued: Tensor, future: Tensor) -> Tensor:
         return self.last[issued][:, None].expand(-1, future.shape[1], -1)
