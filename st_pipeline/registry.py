@@ -134,3 +134,4 @@ BACKBONES: Registry[Any] = Registry("backbone", "st_pipeline.models.backbones")
 STRATEGIES: Registry[Any] = Registry("strategy", "st_pipeline.strategies")
 READERS: Registry[Any] = Registry("source format", "st_pipeline.readers")
 GRAPHS: Registry[Any] = Registry("graph recipe", "st_pipeline.data.graphs")
+VIEWS: Registry[Any] = Registry("view", "st_pipeline.reporting.views")  # called like the part of a model they look at

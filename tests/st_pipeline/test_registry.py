@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from st_pipeline.errors import InputError
-from st_pipeline.registry import BACKBONES, GRAPHS, READERS, STRATEGIES, Registry
+from st_pipeline.registry import BACKBONES, GRAPHS, READERS, STRATEGIES, VIEWS, Registry
 
-REGISTRIES = [BACKBONES, STRATEGIES, READERS, GRAPHS]
+REGISTRIES = [BACKBONES, STRATEGIES, READERS, GRAPHS, VIEWS]
 ENTRIES = [(registry, name) for registry in REGISTRIES for name in registry.names()]
 
 
