@@ -8,7 +8,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from st_pipeline.data.positions import Positions
-from st_pipeline.evaluation.relearner_analysis import ALPHA
+from st_pipeline.evaluation.relearner_analysis import ALPHA, BETA
 from st_pipeline.reporting.canvas import (
     EDGE,
     GREY,
@@ -59,11 +59,11 @@ def gate_bars(table: pl.DataFrame) -> Figure:
     Args:
         table: rows of `relearner_analysis.sensor_table`.
     """
-    gates = [name for name in table.columns if name == "beta" or name.startswith(ALPHA)]
+    gates = [name for name in table.columns if name == BETA or name.startswith(ALPHA)]
     if not gates or table.is_empty():
         return nothing(*new_figure(6.4, 3.2), "no sensor has gates")
     figure, axes = new_figure(6.4, 3.4)
-    ordered = table.sort("beta", descending=True)
+    ordered = table.sort(BETA, descending=True)
     width = 0.8 / len(gates)
     for index, gate in enumerate(gates):
         place = np.arange(len(ordered)) - 0.4 + (index + 0.5) * width
@@ -76,7 +76,7 @@ def gate_bars(table: pl.DataFrame) -> Figure:
 
 
 def residual_plot(table: pl.DataFrame) -> Figure:
-    """The residual of every sensor before and after smoothing, largest first, with the means over all sensors.
+    """The residual of every sensor before and after smoothing, if there is any, with the means; largest first.
 
     Args:
         table: rows of `relearner_analysis.sensor_table`.
@@ -88,7 +88,10 @@ def residual_plot(table: pl.DataFrame) -> Figure:
     place = np.arange(len(ordered))
     before, after = ordered["before"].to_numpy(), ordered["after"].to_numpy()
     axes.vlines(place, np.minimum(before, after), np.maximum(before, after), color=EDGE, linewidth=1.6, zorder=1)
-    for values, colour, name in ((before, GREY, "before smoothing"), (after, PALETTE[0], "after smoothing")):
+    shown = [(before, GREY, "before smoothing"), (after, PALETTE[0], "after smoothing")]
+    if BETA not in table.columns:
+        shown = [(before, PALETTE[0], "not smoothed")]
+    for values, colour, name in shown:
         axes.scatter(place, values, s=12, color=colour, label=f"{name}, mean {values.mean():.3g}", zorder=2)
         axes.axhline(values.mean(), color=colour, linewidth=0.9, linestyle=":")
     axes.set_ylim(bottom=0)
