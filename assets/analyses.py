@@ -1,4 +1,4 @@
-"""What is looked at beside the scores: the node prompts of a model, and how it stands up to faults."""
+"""What is looked at beside the scores: a model's prompts, how it stands up to faults, what its parts have learned."""
 
 from typing import Any
 
@@ -69,7 +69,6 @@ def _prompt_metadata(found: Any, period: str) -> dict[str, Any]:
 
 def drill_asset(of: StreamAssets, model: ModelConfig) -> dg.AssetsDefinition:
     """`<model>/drill`: the model's errors under faults; only the champion's is made without being asked for."""
-    champion = model.name == of.stream.config.shown_model
 
     @dg.multi_asset(
         name=of.op(model.name, "drill"),
@@ -78,7 +77,7 @@ def drill_asset(of: StreamAssets, model: ModelConfig) -> dg.AssetsDefinition:
             model,
             "drill",
             f"Errors of {model.name} when readings of the test part are lost, wrong or late.",
-            group=of.name if champion else of.on_request,
+            group=_group(of, model),
         ),
         ins={name: dg.AssetIn(key) for name, key in _trained_on(of, model).items()},
         partitions_def=of.partitions,
@@ -105,6 +104,49 @@ def _drill_metadata(frame: Any) -> dict[str, Any]:
     numbers = _known({name: summary[name][0] for name in DRILLED})
     tables = {"summary": table(summary), "table": table(frame, rows=200)}
     return {**frame_metadata(frame), **numbers, **tables, "skill_kept": picture(drill_plot(frame))}
+
+
+def insight_asset(of: StreamAssets, model: ModelConfig) -> dg.AssetsDefinition:
+    """`<model>/insight`: what the parts of a model that has `views` have learned, in rows and pictures."""
+
+    @dg.multi_asset(
+        name=of.op(model.name, "insight"),
+        outs=_out(
+            of,
+            model,
+            "insight",
+            f"What {' and '.join(model.views)} of {model.name} has learned of sensors and times, with pictures.",
+            group=_group(of, model),
+        ),
+        ins={name: dg.AssetIn(key) for name, key in {**_trained_on(of, model), "sensors": of.key("sensors")}.items()},
+        partitions_def=of.partitions,
+    )
+    def insight(context: dg.AssetExecutionContext, compute: ComputeResource, **inputs: Any) -> dg.Output[Any]:
+        from st_pipeline.data.positions import positions_at
+        from st_pipeline.reporting.insight import insight_rows
+        from st_pipeline.training.updates import period_data
+
+        key, parts = context.partition_key, {part: inputs[part] for part in model.parts}
+        with user_errors():
+            data = period_data(of.stream.config, key, {name: {key: inputs[name]} for name in NETWORK})
+            frame = insight_rows(of.stream.config, model, parts, data, compute=compute.limits())
+        places = positions_at(inputs["sensors"], data.nodes.ids, data.period.last_day)
+        return encoded(frame, FRAME, _insight_metadata(frame, places), name="insight")
+
+    return insight
+
+
+def _insight_metadata(frame: Any, places: Any) -> dict[str, Any]:
+    """Means over the sensors, which plot over periods, the rows but for pairs of sensors, and the pictures."""
+    from st_pipeline.reporting.insight import insight_means, insight_pictures, insight_table
+
+    pictures = {name: picture(*found) for name, found in insight_pictures(frame, places).items()}
+    return {**frame_metadata(frame), **insight_means(frame), "table": table(insight_table(frame), rows=200), **pictures}
+
+
+def _group(of: StreamAssets, model: ModelConfig) -> str:
+    """The stream's group for its champion, which is looked at without being asked for."""
+    return of.name if model.name == of.stream.config.shown_model else of.on_request
 
 
 def _out(of: StreamAssets, model: ModelConfig, name: str, description: str, *, group: str) -> dict[str, dg.AssetOut]:

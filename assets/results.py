@@ -16,6 +16,8 @@ def result_assets(of: StreamAssets) -> list[dg.AssetsDefinition]:
     """`report`, `leaderboard` and, where methods are compared, `comparison`."""
     config = of.stream.config
     models = [*config.scored_beside, *(model.name for model in config.models)]
+    champion = config.shown_model
+    inside = {"insight": dg.AssetIn(of.key(champion, "insight"))} if champion and config.model(champion).views else {}
 
     @dg.asset(
         key=of.key("report"),
@@ -36,6 +38,7 @@ def result_assets(of: StreamAssets) -> list[dg.AssetsDefinition]:
                 name: dg.AssetIn(of.key(name), partition_mapping=of.through, metadata=HISTORY) for name in ("node_set",)
             },
             **{name: dg.AssetIn(of.key(name)) for name in ("sensors", "tensor", "adjacency", "drift")},
+            **inside,
         },
         partitions_def=of.partitions,
         io_manager_key="pages",
@@ -55,6 +58,7 @@ def result_assets(of: StreamAssets) -> list[dg.AssetsDefinition]:
                 scores={name: inputs[f"{name}_evaluation"] for name in models},
                 diagnostics={name: inputs[f"{name}_diagnostics"] for name in models},
                 node_sets=inputs["node_set"],
+                insight=inputs.get("insight"),
                 **{name: inputs[name] for name in ("sensors", "tensor", "adjacency", "drift")},
             )
             page = render(data)

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import dagster as dg
 
-from assets.analyses import drill_asset, prompt_analysis_asset
+from assets.analyses import drill_asset, insight_asset, prompt_analysis_asset
 from assets.common import StreamAssets
 from assets.evaluations import baseline_asset, evaluation_asset, naive_asset
 from assets.models import model_asset
@@ -36,6 +36,7 @@ def stream_assets(stream: Stream) -> list[dg.AssetsDefinition]:
         *(evaluation_asset(of, model) for model in models),
         *(prompt_analysis_asset(of, model) for model in models if model.prompt_pool),
         *(drill_asset(of, model) for model in models),
+        *(insight_asset(of, model) for model in models if model.views),
         naive_asset(of),
         *(baseline_asset(of, baseline) for baseline in stream.config.baselines),
         *result_assets(of),

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, ValidationError, field_validator, m
 
 from st_pipeline.errors import closest
 from st_pipeline.fields import Duration, Name, Number, OpenPart, Part, Rank, Seed, Switch, Whole, as_spec, fault
-from st_pipeline.registry import BACKBONES, BASELINES, STRATEGIES
+from st_pipeline.registry import BACKBONES, BASELINES, STRATEGIES, VIEWS
 
 NAIVE_MODELS = ("naive_last", "naive_daily", "naive_weekly", "historical_average")
 ASSETS = {"raw_files", "sensors", "edges", "raw_readings", "readings", "node_set", "tensor", "adjacency", "drift"}
@@ -172,6 +172,12 @@ class ModelConfig(Part):
     def parts(self) -> tuple[str, ...]:
         """Parts that the model really has, the backbone first."""
         return ("backbone", *(name for name in WRAPPERS if getattr(self, name)))
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """What there is to show of its insides: views of its backbone and of its other parts, by their names."""
+        own = {self.backbone.name, *self.parts}
+        return tuple(name for name in VIEWS.names() if name in own)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

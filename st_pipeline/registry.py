@@ -136,3 +136,4 @@ STRATEGIES: Registry[Any] = Registry("strategy", "st_pipeline.strategies")
 READERS: Registry[Any] = Registry("source format", "st_pipeline.readers")
 GRAPHS: Registry[Any] = Registry("graph recipe", "st_pipeline.data.graphs")
 BASELINES: Registry[Any] = Registry("baseline", "st_pipeline.evaluation.baselines")
+VIEWS: Registry[Any] = Registry("view", "st_pipeline.reporting.views")  # called like the part of a model they look at

@@ -20,5 +20,6 @@ VERSIONS = {
     "comparison": 1,
     "study": 1,
     "drill": 1,
+    "insight": 1,
     "prompt_analysis": 1,
 }

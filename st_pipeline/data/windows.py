@@ -111,6 +111,12 @@ class Windows:
         return filled, seen
 
 
+def spaced(starts: Tensor, most: int) -> Tensor:
+    """As many of the first steps of windows (S,) as there may be, evenly spaced, both ends among them."""
+    chosen = torch.linspace(0, len(starts) - 1, min(len(starts), most)).round().long()
+    return starts[chosen.to(starts.device)]
+
+
 def of_nodes(array: Tensor, rows: Tensor) -> Tensor:
     """Some nodes of an array: (L, N, ...) -> (L, M, ...)."""
     if array.stride(0) == 0:  # the same at every step

@@ -6,14 +6,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import polars as pl
-import torch
 from torch import Tensor
 
 from st_pipeline.config import StreamConfig
 from st_pipeline.data.period_data import PeriodData
+from st_pipeline.data.windows import spaced
 from st_pipeline.errors import InputError
 from st_pipeline.evaluation.prompt_analysis import SCHEMA, analyse, prompts_of
 from st_pipeline.evaluation.prompt_spectrum import RankAdvice, advise_rank, spectrum
+from st_pipeline.evaluation.scoring import require_same_sensors
 from st_pipeline.model_config import ModelConfig
 from st_pipeline.models.prompt_pool import PromptPool
 from st_pipeline.training.checkpoint import BySeed, Checkpoint
@@ -87,12 +88,10 @@ def embedded_windows(
     pool = next((part for part in trained.forecaster.modules() if isinstance(part, PromptPool)), None)
     if pool is None:
         raise InputError(f"{name} has no node prompts; give it a `prompt_pool`")
-    if tuple(parts[POOL].facts["nodes"]) != data.nodes.ids:
-        raise InputError(f"{name} was trained on other sensors than the period has; materialise {name} first")
+    require_same_sensors(learner, parts, data)
     part = learner.arrays(data).part("train", trained.scaler)
     fitting = max(1, MOST_NUMBERS // (len(data.nodes) * pool.width))
-    count = min(len(part.starts), most, fitting)
-    chosen = torch.linspace(0, len(part.starts) - 1, count).round().long()
+    count = min(most, fitting)
     with evaluating(pool):
-        hidden = pool.inner.embed(part.windows.inputs(part.starts[chosen]), data.graph)
+        hidden = pool.inner.embed(part.windows.inputs(spaced(part.starts, count)), data.graph)
     return hidden.flatten(0, -3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import polars as pl
 import torch
 from torch import Tensor
@@ -13,6 +15,7 @@ from st_pipeline.models.relearner import ReLearner
 from st_pipeline.training.forecasts import evaluating
 from st_pipeline.types import Graph, NodeSet, Window
 
+BETA = "beta"  # column of the gate
 ALPHA = "alpha_"  # begins the column of each kernel
 
 
@@ -28,7 +31,7 @@ def residuals(forecaster: Forecaster, window: Window, graph: Graph) -> tuple[Ten
     return flat(found.second), flat(found.smoothed)
 
 
-def sensor_table(forecaster: Forecaster, window: Window, graph: Graph, nodes: NodeSet) -> pl.DataFrame:
+def sensor_table(forecaster: Forecaster, windows: Iterable[Window], graph: Graph, nodes: NodeSet) -> pl.DataFrame:
     """A row per sensor: gate beta, a signed weight alpha_KERNEL of each kernel, and the residual before and after.
 
     Residuals are root mean squares over windows and features; without smoothing there are no gates, and both are equal.
@@ -37,11 +40,16 @@ def sensor_table(forecaster: Forecaster, window: Window, graph: Graph, nodes: No
         InputError: the model has no ReLearner.
     """
     model = _relearner(forecaster)
-    before, after = (part.double().square().mean((0, 2)).sqrt() for part in residuals(model, window, graph))
     columns: dict[str, Tensor] = {}
     if model.correction.smoothing is not None:
         alpha, beta = model.correction.smoothing.gates()
-        columns = {"beta": beta, **{f"{ALPHA}{kernel}": weights for kernel, weights in alpha.items()}}
+        columns = {BETA: beta, **{f"{ALPHA}{kernel}": weights for kernel, weights in alpha.items()}}
+    squares, count = torch.zeros(2, len(nodes), dtype=torch.float64), 0
+    for window in windows:
+        both = torch.stack(residuals(model, window, graph)).cpu().double()  # (2, B, N, F)
+        squares += both.square().sum((1, 3))
+        count += both[0, :, 0].numel()
+    before, after = (squares / count).sqrt()
     columns |= {"before": before, "after": after}
     numbers = {name: column.to("cpu", torch.float64).tolist() for name, column in columns.items()}
     return pl.DataFrame({"sensor_id": nodes.ids, **numbers})

@@ -17,6 +17,7 @@ from torch import Tensor
 from st_pipeline.config import StreamConfig
 from st_pipeline.data.period_data import PeriodData
 from st_pipeline.data.protocols import SOUND, Part, PeriodArrays
+from st_pipeline.errors import InputError
 from st_pipeline.evaluation.losses import loss_rows
 from st_pipeline.evaluation.metrics import Tally, loss_sums
 from st_pipeline.evaluation.naive import NaiveForecasts
@@ -117,7 +118,7 @@ def evaluate_seed(
                 windows = torch.cat([sums for _, sums in found], dim=1)
                 losses.append(loss_rows(windows, part, data.tensor.times, names, _split(learner.stream)))
                 if through == key == newest:
-                    latest = forecasts(forecaster, _latest(part, learner.stream), graph, most=plan.windows)
+                    latest = forecasts(forecaster, latest_windows(part, learner.stream), graph, most=plan.windows)
                     diagnostics = _diagnostics(tally, data, part, latest)
     return Evaluation(pl.concat(frames), pl.concat(losses), diagnostics)
 
@@ -175,6 +176,17 @@ def prepared(learner: Learner, trained: Trained, data: PeriodData, device: torch
     return part, data.graph.to(device), forecaster.to(device)
 
 
+def require_same_sensors(learner: Learner, parts: Mapping[str, Checkpoint], data: PeriodData) -> None:
+    """Refuse weights that are not of the period's own sensors.
+
+    Raises:
+        InputError: saying what to materialise.
+    """
+    if tuple(parts[BACKBONE].facts["nodes"]) != data.nodes.ids:
+        name = f"{learner.stream.name}/{learner.model.name} of {data.period.key}"
+        raise InputError(f"{name} was trained on other sensors than the period has; materialise {name} first")
+
+
 def _names(learner: Learner, trained_through: str, period: str) -> dict[str, Any]:
     model = learner.model
     names = {"stream": learner.stream.name, "model": model.name, "protocol": model.protocol, "seed": learner.seed}
@@ -185,7 +197,7 @@ def _counts(backbone: Checkpoint) -> dict[str, Any]:
     return {name: backbone.facts[name] for name in ("parameters", "trainable", "best_epoch")}
 
 
-def _latest(part: Part, stream: StreamConfig) -> Part:
+def latest_windows(part: Part, stream: StreamConfig) -> Part:
     """The last windows of a part, as many as a trace shows."""
     return replace(part, starts=part.starts[-TRACE_DAYS * stream.steps_per_day :])
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from st_pipeline.errors import InputError
-from st_pipeline.reporting.plots import EDGE, GREY, INK, NEW, PALETTE, new_figure
+from st_pipeline.reporting.canvas import EDGE, GREY, INK, NEW, PALETTE, new_figure
 
 ROW = 0.26  # inches, of a line of text in the rank plot
 LETTER, LINE, GAP = 0.0125, 0.036, 0.013  # of the Pareto chart's axes: a label's letter, its height, its distance

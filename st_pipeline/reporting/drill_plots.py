@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from st_pipeline.evaluation.drill import CLEAN
-from st_pipeline.reporting.plots import GREY, INK, PALETTE, new_figure
+from st_pipeline.reporting.canvas import GREY, INK, PALETTE, new_figure, nothing
 
 BAND = 0.6  # of the distance between scenarios, that the models of one take
 
@@ -24,9 +24,7 @@ def drill_plot(frame: pl.DataFrame) -> Figure:
     order = _mildest_first(rows)
     figure, axes = new_figure(7.2, 1.5 + 0.42 * max(len(order), 1))
     if not order:
-        axes.text(0.5, 0.5, "no model was drilled", ha="center", va="center", transform=axes.transAxes, color=GREY)
-        axes.set_axis_off()
-        return figure
+        return nothing(figure, axes, "no model was drilled")
     models = rows["model"].unique(maintain_order=True).to_list()
     axes.axvline(0, color=INK, linewidth=0.8)
     for place, name in enumerate(order):

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from st_pipeline.data.positions import Positions
-from st_pipeline.reporting.plots import GREY, INK, new_figure
+from st_pipeline.reporting.canvas import INK, MAP_SIZE, new_figure, new_map, no_positions, nothing
 
 Rows = NDArray[np.floating]
 DAYS = {"Monday": "o", "Tuesday": "s", "Wednesday": "^", "Thursday": "v", "Friday": "D", "Saturday": "P", "Sunday": "X"}
@@ -30,7 +30,7 @@ def temporal_plot(time_of_day: Rows, day_of_week: Rows) -> Figure:
     figure, axes = new_figure(6.4, 4.6)
     slots = len(time_of_day)
     if not slots:
-        return _nothing(figure, axes, "no time of day has an embedding")
+        return nothing(figure, axes, "no time of day has an embedding")
     week = np.hstack([np.tile(time_of_day, (len(DAYS), 1)), np.repeat(day_of_week, slots, axis=0)])
     points, shares = principal_plane(week)
     hours, scale = HOURS * np.arange(slots) / slots, Normalize(0, HOURS)
@@ -52,9 +52,9 @@ def spatial_plot(embedding: Rows) -> Figure:
     Args:
         embedding: (N, D), a row per sensor.
     """
-    figure, axes = new_figure(5.2, 4.6)
+    figure, axes = new_figure(6.4, 4.6)
     if not len(embedding):
-        return _nothing(figure, axes, "no sensor has an embedding")
+        return nothing(figure, axes, "no sensor has an embedding")
     points, shares = principal_plane(embedding)
     axes.scatter(points[:, 0], points[:, 1], c=colours_of(points), s=26)
     _name_axes(axes, shares)
@@ -68,16 +68,14 @@ def spatial_map(embedding: Rows, places: Positions) -> Figure:
         embedding: (N, D), a row per sensor.
         places: of the same sensors; those whose position is not known are left out.
     """
-    figure, axes = new_figure(6.4, 5.2)
+    if not len(embedding):
+        return nothing(*new_figure(*MAP_SIZE), "no sensor has an embedding")
+    if missing := no_positions(places):
+        return missing
+    figure, axes = new_map(places)
     known = places.known
-    if not len(known):
-        return _nothing(figure, axes, "no sensor has a position")
     colours = colours_of(principal_plane(embedding)[0])
     axes.scatter(places.plane[known, 0], places.plane[known, 1], c=colours[known], s=26)
-    axes.set_xlabel("longitude" if places.geographic else "x in metres")
-    axes.set_ylabel("latitude" if places.geographic else "y in metres")
-    middle = float(np.radians(places.plane[known][:, 1].mean())) if places.geographic else 0.0
-    axes.set_aspect(1 / max(np.cos(middle), 0.05))
     return figure
 
 
@@ -107,9 +105,3 @@ def colours_of(points: NDArray[np.float64]) -> NDArray[np.float64]:
 def _name_axes(axes: Axes, shares: NDArray[np.float64]) -> None:
     axes.set_xlabel(f"first principal axis, {100 * shares[0]:.0f} % of the variance")
     axes.set_ylabel(f"second principal axis, {100 * shares[1]:.0f} %")
-
-
-def _nothing(figure: Figure, axes: Axes, why: str) -> Figure:
-    axes.text(0.5, 0.5, why, ha="center", va="center", transform=axes.transAxes, color=GREY)
-    axes.set_axis_off()
-    return figure

@@ -19,11 +19,9 @@ from st_pipeline.data.positions import Positions
 from st_pipeline.evaluation.period_matrix import PeriodMatrix
 from st_pipeline.evaluation.rows import PUBLISHED
 from st_pipeline.model_config import reference_models
+from st_pipeline.reporting.canvas import EDGE, GREY, INK, LIGHT, NEW, PALETTE, new_figure, new_map, no_positions, short
 
-INK, GREY, EDGE, LIGHT = "#1b2733", "#7d8b99", "#b9c4ce", "#dfe4e9"
-PALETTE = ("#2563a8", "#d1495b", "#2a9d6f", "#e09f3e", "#7b5ea7", "#4f8a8b", "#a65628", "#5c6b7a")
-NEW = "#d1495b"
-NAME_LENGTH = 40  # letters of a sensor id that fit in a title
+TITLE_LENGTH = 40  # letters of a sensor id that fit in a title
 LABEL_GAP = 0.046  # of the axis, between labels
 MOST_EDGES = 4000  # drawn; beyond it the heaviest
 
@@ -32,12 +30,10 @@ def network_plot(
     places: Positions, graph: Adjacency, *, new: Sequence[int], errors: Sequence[float | None] | None = None
 ) -> Figure:
     """Sensors and edges on the map or plane, new sensors ringed; coloured by error where given."""
-    figure, axes = new_figure(6.4, 5.2)
+    if missing := no_positions(places):
+        return missing
+    figure, axes = new_map(places)
     plane, known = places.plane, places.known
-    if not len(known):
-        axes.text(0.5, 0.5, "no sensor has a position", ha="center", va="center", transform=axes.transAxes, color=GREY)
-        axes.set_axis_off()
-        return figure
     drawn = np.argsort(-graph.weight, kind="stable")[:MOST_EDGES]
     row, column = graph.row[drawn], graph.column[drawn]
     both = np.isin(row, known) & np.isin(column, known)
@@ -62,10 +58,6 @@ def network_plot(
             label="new in this period",
         )
         axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2, fontsize=8)
-    axes.set_xlabel("longitude" if places.geographic else "x in metres")
-    axes.set_ylabel("latitude" if places.geographic else "y in metres")
-    middle = float(np.radians(plane[known][:, 1].mean())) if places.geographic else 0.0
-    axes.set_aspect(1 / max(np.cos(middle), 0.05))
     return figure
 
 
@@ -162,9 +154,8 @@ def trace_plot(trace: Mapping[str, Any], *, timezone: str, horizon: int, unit: s
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator := AutoDateLocator()))
     axes.xaxis.set_major_locator(locator)
     wape = "" if trace["wape"] is None else f", WAPE {trace['wape']:.1f} %"
-    name = str(trace["sensor_id"])
-    shown = name if len(name) <= NAME_LENGTH else f"{name[:NAME_LENGTH]}..."
-    axes.set_title(f"{trace['rank']} sensor: {shown}{wape}", fontsize=9, loc="left", parse_math=False)
+    name = short(str(trace["sensor_id"]), TITLE_LENGTH)
+    axes.set_title(f"{trace['rank']} sensor: {name}{wape}", fontsize=9, loc="left", parse_math=False)
     axes.set_ylabel(unit or "value", parse_math=False)
     axes.legend(frameon=False, fontsize=7, ncols=3, loc="upper right", bbox_to_anchor=(1, 1.18))
     return figure
@@ -222,14 +213,3 @@ def loss_curve(facts: Mapping[str, Any]) -> Figure:
     other.set_ylabel("validation error", color=PALETTE[0])
     other.spines[["top"]].set_visible(False)
     return figure
-
-
-def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(GREY)
-    axes.tick_params(colors=INK, labelsize=8)
-    axes.grid(visible=True, color=LIGHT, linewidth=0.6)
-    axes.set_axisbelow(True)
-    return figure, axes

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from st_pipeline.models.prompt_pool import WATCHED_AT
-from st_pipeline.reporting.plots import GREY, INK, NEW, PALETTE, new_figure
+from st_pipeline.reporting.canvas import GREY, INK, NEW, PALETTE, new_figure, nothing
 
 LARGEST_BUBBLE = 900.0  # square points
 MOST_PERIODS = 12  # named on an axis or in a legend; beyond it every second, third, ...
@@ -28,7 +28,7 @@ def epoch_deviation_plot(history: Mapping[str, Sequence[float]]) -> Figure:
     figure, axes = new_figure(6.4, 3.2)
     trained = {period: values for period, values in history.items() if len(values)}
     if not trained:
-        return _nothing(figure, axes, "no epoch was recorded")
+        return nothing(figure, axes, "no epoch was recorded")
     begin = 0
     for (period, values), colour in zip(trained.items(), _shades(len(trained)), strict=True):
         epochs = np.arange(begin + 1, begin + len(values) + 1)
@@ -51,7 +51,7 @@ def period_deviation_plot(analysis: pl.DataFrame) -> Figure:
     figure, axes = new_figure(6.4, 3.2)
     known = analysis.drop_nulls(["deviation_before", "deviation_after", "closed_form"])
     if known.is_empty():
-        return _nothing(figure, axes, "no period was analysed with its inputs")
+        return nothing(figure, axes, "no period was analysed with its inputs")
     table = known.group_by("period").agg(pl.col("^deviation_.*|closed_form$").mean()).sort("period")
     place = np.arange(len(table))
     predicted = table["deviation_before"] + table["closed_form"]
@@ -74,7 +74,7 @@ def spectrum_plot(shares: Mapping[str, Sequence[float]], *, mark: int = WATCHED_
     figure, axes = new_figure(5.6, 3.6)
     known = {period: values for period, values in shares.items() if len(values)}
     if not known:
-        return _nothing(figure, axes, "no period has prompts")
+        return nothing(figure, axes, "no period has prompts")
     for (period, values), colour in zip(known.items(), _shades(len(known)), strict=True):
         axes.plot(np.arange(1, len(values) + 1), values, color=colour, marker=".", linewidth=1.4, label=period)
     axes.axvline(mark, color=NEW, linewidth=1, linestyle=":")
@@ -102,7 +102,7 @@ def rank_plot(scores: pl.DataFrame, *, error: str = "mean absolute error") -> Fi
     )
     table, full = by_rank.drop_nulls("rank").sort("rank"), by_rank.filter(pl.col("rank").is_null())
     if by_rank.is_empty():
-        return _nothing(figure, axes, "no rank was scored")
+        return nothing(figure, axes, "no rank was scored")
     other = axes.twinx()
     other.bar(table["rank"], 100 * table["tuned_share"], 0.5, color=GREY, alpha=0.25)
     other.set_ylim(0, 100)
@@ -133,7 +133,7 @@ def few_shot_plot(scores: pl.DataFrame, *, error: str = "error") -> Figure:
     figure, axes = new_figure(6.4, 3.6)
     known = scores.drop_nulls("error")
     if known.is_empty():
-        return _nothing(figure, axes, "no model was scored")
+        return nothing(figure, axes, "no model was scored")
     periods = known["period"].unique().sort().to_list()
     styles = dict(
         zip(known["train"].unique().sort(descending=True).to_list(), ("-", "--", ":", "-.") * 9, strict=False)
@@ -164,7 +164,7 @@ def cost_plot(ledger: pl.DataFrame, *, error: str = "mean absolute error") -> Fi
     figure, axes = new_figure(6.0, 3.8)
     known = ledger.drop_nulls(["error", "tuned", "seconds"])
     if known.is_empty():
-        return _nothing(figure, axes, "no model was scored with its cost")
+        return nothing(figure, axes, "no model was scored with its cost")
     largest = max(1.0, float(known["tuned"].max()))  # type: ignore[arg-type]
     for index, (model, value, tuned, seconds) in enumerate(
         known.select("model", "error", "tuned", "seconds").iter_rows()
@@ -203,9 +203,3 @@ def _ticks_of_periods(axes: Axes, periods: Sequence[str]) -> None:
     """Names at places 0, 1, ..."""
     every = 1 + (len(periods) - 1) // MOST_PERIODS
     axes.set_xticks(range(0, len(periods), every), periods[::every], rotation=35, ha="right", fontsize=8)
-
-
-def _nothing(figure: Figure, axes: Axes, why: str) -> Figure:
-    axes.text(0.5, 0.5, why, ha="center", va="center", transform=axes.transAxes, color=GREY)
-    axes.set_axis_off()
-    return figure

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 import polars as pl
-from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from st_pipeline.data.positions import Positions
-from st_pipeline.evaluation.relearner_analysis import ALPHA
-from st_pipeline.reporting.plots import GREY, INK, LIGHT, PALETTE, new_figure
-
-MOST_NAMES = 24  # of sensors on an axis; beyond it they are counted
-NAME_LENGTH = 16  # letters of a sensor id on an axis
+from st_pipeline.evaluation.relearner_analysis import ALPHA, BETA
+from st_pipeline.reporting.canvas import (
+    EDGE,
+    GREY,
+    INK,
+    MAP_SIZE,
+    PALETTE,
+    name_sensors,
+    new_figure,
+    new_map,
+    no_positions,
+    nothing,
+)
 
 
 def gate_map(table: pl.DataFrame, places: Positions, *, gate: str = "beta") -> Figure:
@@ -24,12 +31,12 @@ def gate_map(table: pl.DataFrame, places: Positions, *, gate: str = "beta") -> F
         places: of the same sensors; those whose position is not known are left out.
         gate: `beta`, from 0 to 1, or the signed weight of a kernel, `alpha_adaptive`, from -1 to 1.
     """
-    figure, axes = new_figure(6.4, 5.2)
-    known = places.known
     if gate not in table.columns:
-        return _nothing(figure, axes, "no smoothing has this gate")
-    if not len(known):
-        return _nothing(figure, axes, "no sensor has a position")
+        return nothing(*new_figure(*MAP_SIZE), "no smoothing has this gate")
+    if missing := no_positions(places):
+        return missing
+    figure, axes = new_map(places)
+    known = places.known
     values = table[gate].to_numpy()[known]
     signed = gate.startswith(ALPHA)
     dots = axes.scatter(
@@ -43,10 +50,6 @@ def gate_map(table: pl.DataFrame, places: Positions, *, gate: str = "beta") -> F
         linewidths=0.4,
     )
     figure.colorbar(dots, ax=axes, shrink=0.7, label=_name(gate), pad=0.02)
-    axes.set_xlabel("longitude" if places.geographic else "x in metres")
-    axes.set_ylabel("latitude" if places.geographic else "y in metres")
-    middle = float(np.radians(places.plane[known][:, 1].mean())) if places.geographic else 0.0
-    axes.set_aspect(1 / max(np.cos(middle), 0.05))
     return figure
 
 
@@ -56,59 +59,47 @@ def gate_bars(table: pl.DataFrame) -> Figure:
     Args:
         table: rows of `relearner_analysis.sensor_table`.
     """
-    gates = [name for name in table.columns if name == "beta" or name.startswith(ALPHA)]
+    gates = [name for name in table.columns if name == BETA or name.startswith(ALPHA)]
     if not gates or table.is_empty():
-        return _nothing(*new_figure(6.4, 3.2), "no sensor has gates")
+        return nothing(*new_figure(6.4, 3.2), "no sensor has gates")
     figure, axes = new_figure(6.4, 3.4)
-    ordered = table.sort("beta", descending=True)
+    ordered = table.sort(BETA, descending=True)
     width = 0.8 / len(gates)
     for index, gate in enumerate(gates):
         place = np.arange(len(ordered)) - 0.4 + (index + 0.5) * width
         axes.bar(place, ordered[gate].to_numpy(), width, color=PALETTE[index % len(PALETTE)], label=_name(gate))
     axes.axhline(0, color=INK, linewidth=0.8)
     axes.set_ylim(min(0.0, *(float(ordered[gate].min()) for gate in gates)) * 1.05, 1)  # type: ignore[arg-type]
-    _name_sensors(axes, ordered["sensor_id"].to_list())
+    name_sensors(axes, ordered["sensor_id"].to_list())
     axes.legend(frameon=False, fontsize=7, ncols=len(gates), loc="lower left", bbox_to_anchor=(0, 1))
     return figure
 
 
 def residual_plot(table: pl.DataFrame) -> Figure:
-    """The residual of every sensor before and after smoothing, largest first, with the means over all sensors.
+    """The residual of every sensor before and after smoothing, if there is any, with the means; largest first.
 
     Args:
         table: rows of `relearner_analysis.sensor_table`.
     """
     figure, axes = new_figure(6.4, 3.4)
     if table.is_empty():
-        return _nothing(figure, axes, "no sensor has a residual")
+        return nothing(figure, axes, "no sensor has a residual")
     ordered = table.sort("before", descending=True)
     place = np.arange(len(ordered))
     before, after = ordered["before"].to_numpy(), ordered["after"].to_numpy()
-    axes.vlines(place, np.minimum(before, after), np.maximum(before, after), color=LIGHT, linewidth=1.2, zorder=1)
-    for values, colour, name in ((before, GREY, "before smoothing"), (after, PALETTE[0], "after smoothing")):
+    axes.vlines(place, np.minimum(before, after), np.maximum(before, after), color=EDGE, linewidth=1.6, zorder=1)
+    shown = [(before, GREY, "before smoothing"), (after, PALETTE[0], "after smoothing")]
+    if BETA not in table.columns:
+        shown = [(before, PALETTE[0], "not smoothed")]
+    for values, colour, name in shown:
         axes.scatter(place, values, s=12, color=colour, label=f"{name}, mean {values.mean():.3g}", zorder=2)
         axes.axhline(values.mean(), color=colour, linewidth=0.9, linestyle=":")
     axes.set_ylim(bottom=0)
     axes.set_ylabel("root mean square of the residual")
-    _name_sensors(axes, ordered["sensor_id"].to_list())
+    name_sensors(axes, ordered["sensor_id"].to_list())
     axes.legend(frameon=False, fontsize=7, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
     return figure
 
 
 def _name(gate: str) -> str:
     return f"weight of neighbours, {gate.removeprefix(ALPHA)}" if gate.startswith(ALPHA) else "gate beta"
-
-
-def _name_sensors(axes: Axes, names: list[str]) -> None:
-    """Names at places 0, 1, ..., or, where they are many, their number."""
-    if len(names) > MOST_NAMES:
-        axes.set_xlabel(f"{len(names)} sensors")
-        return
-    short = [name if len(name) <= NAME_LENGTH else f"{name[:NAME_LENGTH]}..." for name in names]
-    axes.set_xticks(range(len(names)), short, rotation=35, ha="right", fontsize=7, parse_math=False)
-
-
-def _nothing(figure: Figure, axes: Axes, why: str) -> Figure:
-    axes.text(0.5, 0.5, why, ha="center", va="center", transform=axes.transAxes, color=GREY)
-    axes.set_axis_off()
-    return figure

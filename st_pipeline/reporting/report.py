@@ -16,7 +16,7 @@ from markupsafe import Markup
 from st_pipeline import __version__
 from st_pipeline.config import StreamConfig
 from st_pipeline.data.adjacency import Adjacency, graph_statistics
-from st_pipeline.data.positions import positions_at
+from st_pipeline.data.positions import Positions, positions_at
 from st_pipeline.data.quality import FLAGS
 from st_pipeline.data.tensors import SeriesTensor
 from st_pipeline.evaluation.cost_ledger import ledger
@@ -28,6 +28,7 @@ from st_pipeline.evaluation.transfer import baseline_errors, measures
 from st_pipeline.model_config import reference_models
 from st_pipeline.reporting.cost_plot import cost_plot
 from st_pipeline.reporting.images import svg_text
+from st_pipeline.reporting.insight import insight_pictures
 from st_pipeline.reporting.plots import cohort_plot, growth_plot, horizon_plot, matrix_plot, network_plot, trace_plot
 from st_pipeline.types import NodeSet, Period
 
@@ -37,7 +38,11 @@ SENSOR_ROWS = 15
 
 @dataclass(frozen=True)
 class ReportData:
-    """Everything a report shows; mappings go from model to period to value."""
+    """Everything a report shows; mappings go from model to period to value.
+
+    Attributes:
+        insight: the champion's, of `insight_rows`; None if it has none.
+    """
 
     config: StreamConfig
     period: Period
@@ -48,6 +53,12 @@ class ReportData:
     tensor: SeriesTensor
     adjacency: Adjacency
     drift: pl.DataFrame
+    insight: pl.DataFrame | None = None
+
+    @cached_property
+    def places(self) -> Positions:
+        """Where the period's sensors are on its last day."""
+        return positions_at(self.sensors, self.nodes.ids, self.period.last_day)
 
     @cached_property
     def nodes(self) -> NodeSet:
@@ -93,6 +104,7 @@ def render(data: ReportData) -> str:
         figures=_figures(data) | _cost_figure(data, now),
         matrices=_matrices(data),
         traces=_traces(data),
+        insight=_insight(data),
     )
 
 
@@ -112,7 +124,6 @@ def _headline(data: ReportData) -> str:
 
 
 def _figures(data: ReportData) -> dict[str, Markup]:
-    places = positions_at(data.sensors, data.nodes.ids, data.period.last_day)
     new = data.nodes.index_of((*data.nodes.added, *data.nodes.returned))
     errors = {item["sensor_id"]: item["wape"] for item in _diagnostics(data).get("sensors", [])}
     counts = {
@@ -125,7 +136,9 @@ def _figures(data: ReportData) -> dict[str, Markup]:
     }
     models = [model.name for model in data.config.models]
     figures = {
-        "network": network_plot(places, data.adjacency, new=new, errors=[errors.get(name) for name in data.nodes.ids]),
+        "network": network_plot(
+            data.places, data.adjacency, new=new, errors=[errors.get(name) for name in data.nodes.ids]
+        ),
         "growth": growth_plot(counts),
         "horizon": horizon_plot(over_seeds(data.newest)),
         "cohorts": cohort_plot(over_seeds(data.newest), [*models[:6], "naive_weekly"]),
@@ -179,6 +192,17 @@ def _traces(data: ReportData) -> list[Markup]:
             )
         )
         for index, trace in enumerate(_diagnostics(data).get("traces", []))
+    ]
+
+
+def _insight(data: ReportData) -> list[dict[str, Any]]:
+    """Pictures of what the champion has learned, with the sentences below them."""
+    if data.insight is None:
+        return []
+    pictures = insight_pictures(data.insight, data.places)
+    return [
+        {"svg": Markup(svg_text(found.figure, f"insight-{name}")), "text": found.text}
+        for name, found in pictures.items()
     ]
 
 

@@ -10,6 +10,8 @@ import polars as pl
 
 from st_pipeline.benches import BARE, CONTROL, RELEARNER, VARIANTS, model_name
 from st_pipeline.config import StreamConfig
+from st_pipeline.data.lives import NODE_SET
+from st_pipeline.data.positions import Positions, positions_at
 from st_pipeline.data.protocols import SOUND
 from st_pipeline.errors import InputError
 from st_pipeline.evaluation.cost_ledger import costs_by_model, ledger
@@ -22,10 +24,20 @@ from st_pipeline.evaluation.rows import PUBLISHED
 from st_pipeline.evaluation.significance import friedman, nemenyi_difference
 from st_pipeline.evaluation.transfer import BASELINE, horizon_labels, transfer_table
 from st_pipeline.evaluation.universality import UNIVERSALITY, universality_table
+from st_pipeline.reporting.insight import insight_means
 from st_pipeline.storage import FRAME, JSON, lake
 
 REPEATS = 500  # of the bootstrap: enough for a standard error to some 3 %
 COMPARED = ("relative", "relative_low", "relative_high", "mark")
+
+
+@dataclass(frozen=True)
+class Inside:
+    """What a model had learned after a period: rows of its `insight`, and where the period's sensors were."""
+
+    period: str
+    rows: pl.DataFrame
+    places: Positions
 
 
 @dataclass(frozen=True)
@@ -40,6 +52,7 @@ class StreamResults:
     studies: dict[str, pl.DataFrame]
     drill: pl.DataFrame
     notes: tuple[str, ...]
+    inside: Inside | None = None  # of the champion, after the newest period that is stored
 
     @property
     def name(self) -> str:
@@ -62,6 +75,7 @@ class StreamResults:
             "transfer": self.transfer.to_dicts(),
             "studies": {name: frame.to_dicts() for name, frame in self.studies.items()},
             "drill": self.drill.to_dicts(),
+            "inside": self.inside and {"period": self.inside.period, **insight_means(self.inside.rows)},
             "notes": self.notes,
         }
 
@@ -99,7 +113,7 @@ def read_results(config: StreamConfig) -> StreamResults:
     against, unheld = _counterfactual(config, book)
     transfer, unsure = _transfer(config, scores)
     notes = (*unmarked, *unheld, *unsure)
-    return StreamResults(config, rows, book, against, transfer, studies, _drill(config), notes)
+    return StreamResults(config, rows, book, against, transfer, studies, _drill(config), notes, _inside(config))
 
 
 def read_universality(config: StreamConfig) -> pl.DataFrame:
@@ -231,6 +245,17 @@ def _drill(config: StreamConfig) -> pl.DataFrame:
     """Summary of the drills of all models; without rows where none is stored."""
     frames = [frame for model in config.every_model if len(frame := _frame(config.name, model.name, "drill"))]
     return drill_summary(pl.concat(frames) if frames else pl.DataFrame(schema=DRILL_SCHEMA))
+
+
+def _inside(config: StreamConfig) -> Inside | None:
+    """The champion's newest insight; None where none is stored."""
+    key = (config.name, config.shown_model, "insight")
+    if not config.shown_model or not (periods := lake().periods(key, FRAME.extension)):
+        return None
+    newest = periods[-1]
+    nodes = lake().read((config.name, "node_set"), newest, NODE_SET)
+    places = positions_at(_frame(config.name, "sensors"), nodes.ids, config.calendar.find(newest).last_day)
+    return Inside(newest, lake().read(key, newest, FRAME), places)
 
 
 def _diagnostics(config: StreamConfig) -> dict[str, dict[str, Any]]:

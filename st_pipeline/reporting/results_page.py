@@ -13,6 +13,7 @@ from st_pipeline.evaluation.rows import PUBLISHED
 from st_pipeline.evaluation.transfer import MEASURES
 from st_pipeline.reporting.comparison_plots import critical_difference_plot
 from st_pipeline.reporting.cost_plot import cost_plot
+from st_pipeline.reporting.insight import insight_pictures
 from st_pipeline.reporting.markdown import changed, grid, number, plain
 from st_pipeline.reporting.results import Ranks, StreamResults
 from st_pipeline.reporting.universality_page import BenchResults, bench_plot, bench_sections
@@ -88,13 +89,16 @@ def render(
 def draw(
     results: Iterable[StreamResults], ranks: Ranks | None, benches: Iterable[BenchResults] = ()
 ) -> dict[str, Figure]:
-    """Name -> picture: error over cost of every stream with trained models, mean ranks over the streams, benches."""
+    """Name -> picture: of every stream error over cost and its champion's insides, mean ranks, benches."""
     found = {bench.picture: figure for bench in benches if (figure := bench_plot(bench.table))}
     for one in results:
         seconds = {row["model"]: row["later_seconds"] for row in one.rows}
         figure = cost_plot(one.rows, seconds, protocol=one.rows[0]["protocol"], cost=MODELS["later_seconds"])
         if figure is not None:
             found[_pareto(one)] = figure
+        if one.inside:
+            pictures = insight_pictures(one.inside.rows, one.inside.places)
+            found |= {_inside_prefix(one) + name: picture.figure for name, picture in pictures.items()}
     if ranks:
         found[RANKS] = critical_difference_plot(ranks.mean_ranks, ranks.difference)
     return found
@@ -118,7 +122,18 @@ def _stream(one: StreamResults, pictures: Collection[str]) -> list[str]:
         *_transfer(one.transfer),
         *(part for name, frame in one.studies.items() for part in _study(name, frame)),
         *(["### Drill", *drill] if drill else []),
+        *_inside(one, pictures),
     ]
+
+
+def _inside(one: StreamResults, pictures: Collection[str]) -> list[str]:
+    """The champion's insides, as far as they are drawn."""
+    if one.inside is None:
+        return []
+    prefix = _inside_prefix(one)
+    own = {name: name.removeprefix(prefix).replace("_", " ") for name in pictures if name.startswith(prefix)}
+    shown = [_picture(name, text, pictures) for name, text in own.items()]
+    return shown and [f"### Inside `{one.config.shown_model}` after {one.inside.period}", *shown]
 
 
 def _named(row: Mapping[str, Any], one: StreamResults) -> str:
@@ -183,6 +198,10 @@ def _by_rank(item: tuple[str, float]) -> tuple[float, str]:
 
 def _pareto(one: StreamResults) -> str:
     return f"results-{one.name}-pareto"
+
+
+def _inside_prefix(one: StreamResults) -> str:
+    return f"results-{one.name}-inside-"
 
 
 def _picture(name: str, text: str, pictures: Collection[str]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import polars as pl
 from matplotlib.figure import Figure
 
-from st_pipeline.reporting.plots import NEW, PALETTE, new_figure
+from st_pipeline.reporting.canvas import NEW, PALETTE, new_figure
 from st_pipeline.reporting.prompt_plots import WIDE, cost_plot, few_shot_plot, rank_plot
 
 FULL = "full"  # the rank of a table of prompts without factors

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from st_pipeline.benches import BARE, RELEARNER, VARIANTS
 from st_pipeline.config import StreamConfig
 from st_pipeline.evaluation.comparison import BETTER, LEVEL, WORSE
+from st_pipeline.reporting.canvas import GREY, PALETTE, new_figure
 from st_pipeline.reporting.markdown import changed, grid, number
-from st_pipeline.reporting.plots import GREY, PALETTE, new_figure
 
 COLUMNS = {
     "backbone": "backbone",

@@ -326,6 +326,24 @@ def test_a_model_has_the_parts_that_its_sections_name(sections: list[str], parts
     assert small(models=[MODEL | {name: {} for name in sections}]).models[0].parts == parts
 
 
+@pytest.mark.parametrize(
+    ("backbone", "sections", "views"),
+    [
+        ("stgnn", [], ()),
+        ("stgnn", ["prompt_pool", "lora"], ()),
+        ("stgnn", ["relearner"], ("relearner",)),
+        ("himnet", ["prompt_pool"], ("himnet",)),
+        ("himnet", ["relearner"], ("himnet", "relearner")),
+        ("st_trans", [], ("st_trans",)),
+    ],
+)
+def test_a_model_has_views_of_its_backbone_and_parts(
+    backbone: str, sections: list[str], views: tuple[str, ...]
+) -> None:
+    model = MODEL | {"backbone": backbone} | {name: {} for name in sections}
+    assert small(models=[model]).models[0].views == views
+
+
 @pytest.mark.parametrize("share", [0.2, 0.6, 1e-9, None])
 def test_training_may_use_a_share_of_the_period(share: float | None) -> None:
     assert small(models=[MODEL | {"training": {"share": share}}]).models[0].training.share == share

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from st_pipeline.errors import InputError
-from st_pipeline.registry import BACKBONES, BASELINES, GRAPHS, READERS, STRATEGIES, Registry
+from st_pipeline.registry import BACKBONES, BASELINES, GRAPHS, READERS, STRATEGIES, VIEWS, Registry
 
-REGISTRIES = [BACKBONES, STRATEGIES, READERS, GRAPHS, BASELINES]
+REGISTRIES = [BACKBONES, STRATEGIES, READERS, GRAPHS, BASELINES, VIEWS]
 ENTRIES = [(registry, name) for registry in REGISTRIES for name in registry.names()]
 
 

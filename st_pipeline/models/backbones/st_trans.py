@@ -99,7 +99,7 @@ class STTrans(Forecaster):
         if not 0 <= dropout < 1:
             raise InputError(f"backbone 'st_trans': dropout is {dropout}, expected at least 0 and below 1")
         self.shape = shape
-        self.near, self.feedforward = near, feedforward
+        self.search, self.near, self.feedforward = search, near, feedforward
         self.readings = nn.Linear(shape.channels, hidden)
         self.calendar = CalendarTable(shape, hidden, hidden)
         self.sensors = NodeTable(shape.num_nodes, hidden, bound=BOUND)
@@ -151,9 +151,14 @@ class STTrans(Forecaster):
         return out.squeeze(-1)
 
     @torch.no_grad()
-    def attention(self, window: Window, graph: Graph) -> list[AttentionGraph]:
-        """What each forecast is made of, layer by layer; not with `search="none"`."""
-        return self._cross(self.embed(window, graph), window, graph, watch=True)[1]
+    def attention(self, window: Window, graph: Graph, hidden: Tensor | None = None) -> list[AttentionGraph]:
+        """What each forecast is made of, layer by layer; not with `search="none"`.
+
+        Args:
+            hidden: (B, T, N, D), the embedding where something was added to it, such as prompts.
+        """
+        embedded = self.embed(window, graph) if hidden is None else hidden
+        return self._cross(embedded, window, graph, watch=True)[1]
 
     def _cross(
         self, hidden: Tensor, window: Window, graph: Graph, *, watch: bool = False

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from st_pipeline.data.windows import Windows, cut
+from st_pipeline.data.windows import Windows, cut, spaced
 
 SIZES = st.fixed_dictionaries(
     {
@@ -174,3 +174,13 @@ def test_a_part_is_complete_if_every_target_is_observed() -> None:
     assert replace(arrays, target_observed=everything).complete
     everything[-1, -1] = False
     assert not replace(arrays, target_observed=everything).complete
+
+
+@given(st.integers(1, 500), st.integers(1, 40))
+def test_spaced_windows_are_as_many_as_there_may_be_and_reach_both_ends(count: int, most: int) -> None:
+    starts = torch.arange(7, 7 + count)
+    chosen = spaced(starts, most)
+    assert len(chosen) == len(chosen.unique()) == min(count, most)
+    assert chosen[0] == starts[0]
+    gaps = chosen.diff()
+    assert not len(gaps) or (chosen[-1] == starts[-1] and gaps.max() - gaps.min() <= 1)

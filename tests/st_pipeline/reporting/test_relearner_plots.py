@@ -93,6 +93,11 @@ def test_residuals_are_shown_before_and_after_with_their_means() -> None:
     assert names == ["before smoothing, mean 2", "after smoothing, mean 1"]
 
 
+def test_a_residual_that_is_not_smoothed_is_shown_once() -> None:
+    axes = residual_plot(GATELESS).axes[0]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["not smoothed, mean 2"]
+
+
 def test_many_sensors_are_counted_instead_of_named() -> None:
     many = pl.concat([TABLE.with_columns(pl.lit(f"sensor {place}").alias("sensor_id")) for place in range(20)])
     for figure in (gate_bars(many), residual_plot(many)):

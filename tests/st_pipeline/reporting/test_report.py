@@ -225,6 +225,40 @@ def test_a_stream_without_models_still_has_a_report() -> None:
     assert "naive_weekly" in text
 
 
+def learned(ids: tuple[str, ...]) -> pl.DataFrame:
+    """Rows of a HimNet with a ReLearner, in steps of five minutes."""
+    rng = np.random.default_rng(0)
+    names = {"seed": 1, "view": "himnet"}
+    rows: list[dict[str, object]] = []
+    for kind, count in (("time of day", 288), ("day of week", 7), ("sensor", len(ids))):
+        labels = ids if kind == "sensor" else (None,) * count
+        vectors = rng.normal(size=(count, 8)).tolist()
+        rows += [
+            {**names, "kind": kind, "sensor_id": label, "embedding": vector}
+            for label, vector in zip(labels, vectors, strict=True)
+        ]
+    gates = ("beta", "alpha_adaptive", "before", "after")
+    numbers = [dict(zip(gates, row, strict=True)) for row in rng.uniform(size=(len(ids), 4)).tolist()]
+    sensors = [{"seed": 1, "view": "relearner", "kind": "sensor", "sensor_id": name} for name in ids]
+    rows += [{**sensor, **row} for sensor, row in zip(sensors, numbers, strict=True)]
+    return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def test_what_the_champion_has_learned_is_shown_where_it_has_an_insight() -> None:
+    data = make_data()
+    assert "Inside" not in usual_page()
+    page = render(replace(data, insight=learned(data.nodes.ids)))
+    text = " ".join(Page(page).words)
+    assert "Inside eac" in text and "hour of the day" in text and "before smoothing, mean" in text
+    assert not Page(page).tags & {"script", "img"}
+
+
+def test_a_page_with_insides_stays_under_three_megabytes_with_a_thousand_sensors() -> None:
+    ids = tuple(f"s{i:04d}" for i in range(1000))
+    page = render(replace(make_data(ids), insight=learned(ids)))
+    assert len(page.encode()) < 3_000_000
+
+
 def test_unknown_values_are_dashes() -> None:
     data = make_data()
     empty = {

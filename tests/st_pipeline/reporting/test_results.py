@@ -12,12 +12,15 @@ import pytest
 from scipy import stats
 
 from st_pipeline.config import StreamConfig
+from st_pipeline.data.lives import NODE_SET
 from st_pipeline.errors import InputError
 from st_pipeline.evaluation.comparison import compare_with_champion
 from st_pipeline.evaluation.drill import DRILL_SCHEMA
 from st_pipeline.evaluation.studies import STUDY
+from st_pipeline.readers.base import SENSOR_SCHEMA
 from st_pipeline.reporting.results import StreamResults, has_results, rank_over_streams, read_results
 from st_pipeline.storage import FRAME, lake
+from st_pipeline.types import NodeSet
 
 Make = Callable[..., Any]
 KEYS = ("2024-01-01", "2024-01-22", "2024-02-12")
@@ -181,6 +184,30 @@ def test_drills_are_summed_up(usual, losses, fill_lake: Make) -> None:
     lake().write(("small", "eac", "drill"), KEYS[0], FRAME, FRAME.dump(pl.DataFrame(rows, schema=DRILL_SCHEMA)))
     (found,) = read_results(usual).drill.to_dicts()
     assert (found["model"], found["scenarios"], found["survived"], found["worst_loss"]) == ("eac", 1, 1, 10.0)
+
+
+def insight(model: str, period: str) -> pl.DataFrame:
+    """What `stgnn` with a ReLearner without smoothing has to show."""
+    names = {"stream": "small", "model": model, "protocol": "sound", "seed": 1, "period": period}
+    rows = [{"view": "relearner", "kind": "sensor", "sensor_id": name, "before": 2.0, "after": 1.0} for name in "ab"]
+    return pl.DataFrame([{**names, **row} for row in rows])
+
+
+def test_the_champion_s_newest_insight_is_read(usual, losses, fill_lake: Make) -> None:
+    fill_lake(usual, losses)
+    assert read_results(usual).inside is None
+    places = [{"sensor_id": "a", "x": 1.0, "y": 2.0}, {"sensor_id": "c", "x": 9.0, "y": 9.0}]
+    sensors = pl.DataFrame(places, schema=SENSOR_SCHEMA)
+    lake().write(("small", "sensors"), None, FRAME, FRAME.dump(sensors))
+    for key in KEYS[:2]:
+        lake().write(("small", "node_set"), key, NODE_SET, NODE_SET.dump(NodeSet.of("ab", key)))
+        lake().write(("small", "eac", "insight"), key, FRAME, FRAME.dump(insight("eac", key)))
+    lake().write(("small", "retrain", "insight"), KEYS[2], FRAME, FRAME.dump(insight("retrain", KEYS[2])))
+    results = read_results(usual)
+    assert results.inside is not None and results.inside.period == KEYS[1]
+    np.testing.assert_array_equal(results.inside.places.plane, [[1.0, 2.0], [np.nan, np.nan]])
+    document = json.loads(json.dumps(results.document()))
+    assert document["inside"] == {"period": KEYS[1], "mean_before": 2.0, "mean_after": 1.0}
 
 
 def test_a_stream_without_a_leaderboard_is_one_sentence(usual, workspace: Any) -> None:

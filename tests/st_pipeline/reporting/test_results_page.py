@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from matplotlib.text import Text
 
 from st_pipeline.config import StreamConfig
+from st_pipeline.data.positions import Positions
 from st_pipeline.evaluation.cost_ledger import LEDGER
 from st_pipeline.evaluation.counterfactual import Counterfactual
 from st_pipeline.evaluation.drill import SUMMARY_SCHEMA
 from st_pipeline.evaluation.studies import STUDY
 from st_pipeline.evaluation.transfer import TRANSFER
-from st_pipeline.reporting.results import Ranks, StreamResults
+from st_pipeline.reporting.results import Inside, Ranks, StreamResults
 from st_pipeline.reporting.results_page import draw, render
 
 Make = Callable[..., StreamConfig]
@@ -141,6 +143,18 @@ def test_pictures_are_drawn_and_shown_by_name(config: StreamConfig) -> None:
     assert {"eac", "retrain", "naive_weekly (free)"} <= shown and "eac_paper" not in shown
     page = render([results(config)] * 2, RANKS, pictures=found)
     assert page.count("(images/results-small-pareto.png)") == 2 and page.count("(images/results-ranks.png)") == 1
+
+
+def test_the_champion_s_insides_are_drawn_and_shown(config: StreamConfig) -> None:
+    row = {"view": "relearner", "kind": "sensor", "before": 2.0, "after": 1.0, "seed": 1}
+    rows = pl.DataFrame([{**row, "sensor_id": name} for name in "ab"])
+    inside = Inside("2024-01-22", rows, Positions(np.zeros((2, 2)), geographic=False))
+    found = draw([one := results(config, inside=inside)], None)
+    assert list(found) == ["results-small-pareto", "results-small-inside-residual", "results-small-inside-gates"]
+    page = render([one], None, pictures=found)
+    assert "### Inside `eac` after 2024-01-22" in page
+    assert "![residual](images/results-small-inside-residual.png)" in page
+    assert "Inside" not in render([one], None) and "Inside" not in render([results(config)], None, pictures=found)
 
 
 def test_naive_forecasts_alone_have_a_table_and_no_picture(make_stream: Make) -> None:
