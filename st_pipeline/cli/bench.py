@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import time
-from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +56,6 @@ def bench() -> None:
 )
 @click.option("--seeds", default="1,2,3", show_default=True, metavar="A,B")
 @click.option("--epochs", type=click.IntRange(1), help="At most so many in every period, instead of those of the size.")
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that train at a time.")
 @click.option("--periods", metavar="A..B", help="Only these periods.")
 @click.option("--data", type=click.Path(), help="Folder of raw data, instead of ST_PIPELINE_DATA.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -72,7 +68,6 @@ def universality(
     seasonal_skip: bool,
     seeds: str,
     epochs: int | None,
-    workers: int,
     periods: str | None,
     data: str | None,
     as_json: bool,
@@ -104,52 +99,25 @@ def universality(
     for stream, own in zip(found, models, strict=True):
         made = benches.write_bench(stream, own, size=size)
         _offer_raw_files(stream)
-        documents.append({"stream": stream.name, **_execute(made, periods, workers=workers, quiet=as_json)})
+        documents.append({"stream": stream.name, **_execute(made, periods, quiet=as_json)})
     if as_json:
         print_json(documents)
     if any(document["failed"] or document["blocked"] for document in documents):
         raise SystemExit(1)
 
 
-def _execute(made: Stream, periods: str | None, *, workers: int, quiet: bool) -> dict[str, Any]:
+def _execute(made: Stream, periods: str | None, *, quiet: bool) -> dict[str, Any]:
     """Bring a bench up to date; its outcome and table, which is printed unless `quiet`."""
     from st_pipeline.cli.run import execute, print_outcome
     from st_pipeline.cli.runner import scope
 
     begin = time.perf_counter()
-    wanted = scope(made, periods, None)
-    if workers > 1:
-        execute(made, scope(made, periods, "naive"), quiet=quiet)
-        train_in_processes([model.name for model in made.config.models], made.name, periods, workers=workers)
-    outcome = execute(made, wanted, quiet=quiet)
+    outcome = execute(made, scope(made, periods, None), quiet=quiet)
     table = _table(made)
     if not quiet:
         _show(made.name, table)
         print_outcome(made.name, outcome, time.perf_counter() - begin)
     return {"bench": made.name, **vars(outcome), "rows": table.to_dicts()}
-
-
-def train_in_processes(models: Sequence[str], stream: str, periods: str | None, *, workers: int) -> None:
-    """Train models of a stream, whose data are there, in processes that share them out and the processor's cores.
-
-    What fails in one is left to the caller, who finds it missing. They end with the caller.
-    """
-    threads = str(max(1, (os.cpu_count() or 1) // workers))
-    environment = {"ST_PIPELINE_THREADS": threads, "OMP_NUM_THREADS": threads, **os.environ}
-    shares = [models[first::workers] for first in range(workers)]
-    commands = [
-        [sys.executable, "-m", "st_pipeline.cli", "run", stream, "--models", ",".join(share), "--json"]
-        + (["--periods", periods] if periods else [])
-        for share in shares
-        if share
-    ]
-    running = [subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) for command in commands]
-    try:
-        for process in running:
-            process.wait()
-    finally:
-        for process in running:
-            process.terminate()
 
 
 def _listed(text: str | None) -> list[str]:

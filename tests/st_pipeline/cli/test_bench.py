@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -37,25 +36,6 @@ def test_backbones_are_trained_bare_and_in_variants_and_a_stopped_bench_goes_on(
 
     again = workspace.command(*CALL, "--backbones", "dlinear,gru", "--variants", "bare,relearner")
     assert "nothing to do" in again.stdout
-
-
-def test_processes_share_the_models_out_and_make_the_same_of_them(workspace: Any) -> None:
-    workspace.stream("town", horizon=4)
-    options = ("--backbones", "dlinear,gru", "--variants", "bare", "--seeds", "1", "--epochs", "1", "--json")
-    call = ("bench", "universality", "town", *options, "--periods", "..2024-01-01")
-    shared = workspace.command(*call, "--workers", "2")
-    assert shared.returncode == 0, shared.stderr
-    (document,) = json.loads(shared.stdout)
-    assert document["failed"] == {}
-    lake = workspace.home / "lake"
-    first = {path.name: path.read_bytes() for path in (lake / "town_universality").glob("*/backbone/*.safetensors")}
-    rows = document["rows"]
-    shutil.rmtree(lake / "town_universality")
-    (document,) = json.loads(workspace.command(*call).stdout)
-    again = {path.name: path.read_bytes() for path in (lake / "town_universality").glob("*/backbone/*.safetensors")}
-    assert again == first and first
-    for name in ("model", "mae", "parameters"):
-        assert [row[name] for row in document["rows"]] == [row[name] for row in rows]
 
 
 @pytest.mark.parametrize(
