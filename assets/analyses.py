@@ -1,5 +1,6 @@
 """What is looked at beside the scores: a model's prompts, how it stands up to faults, what its parts have learned."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
@@ -84,11 +85,9 @@ def drill_asset(of: StreamAssets, model: ModelConfig) -> dg.AssetsDefinition:
     )
     def drill(context: dg.AssetExecutionContext, compute: ComputeResource, **inputs: Any) -> dg.Output[Any]:
         from st_pipeline.evaluation.drill import run_drill
-        from st_pipeline.training.updates import period_data
 
-        key, parts = context.partition_key, {part: inputs[part] for part in model.parts}
         with user_errors():
-            data = period_data(of.stream.config, key, {name: {key: inputs[name]} for name in NETWORK})
+            parts, data = _of_period(of, model, context.partition_key, inputs)
             frame = run_drill(of.stream.config, model, parts, data, compute=compute.limits())
         return encoded(frame, FRAME, _drill_metadata(frame), name="drill")
 
@@ -124,11 +123,9 @@ def insight_asset(of: StreamAssets, model: ModelConfig) -> dg.AssetsDefinition:
     def insight(context: dg.AssetExecutionContext, compute: ComputeResource, **inputs: Any) -> dg.Output[Any]:
         from st_pipeline.data.positions import positions_at
         from st_pipeline.reporting.insight import insight_rows
-        from st_pipeline.training.updates import period_data
 
-        key, parts = context.partition_key, {part: inputs[part] for part in model.parts}
         with user_errors():
-            data = period_data(of.stream.config, key, {name: {key: inputs[name]} for name in NETWORK})
+            parts, data = _of_period(of, model, context.partition_key, inputs)
             frame = insight_rows(of.stream.config, model, parts, data, compute=compute.limits())
         places = positions_at(inputs["sensors"], data.nodes.ids, data.period.last_day)
         return encoded(frame, FRAME, _insight_metadata(frame, places), name="insight")
@@ -164,6 +161,14 @@ def _out(of: StreamAssets, model: ModelConfig, name: str, description: str, *, g
 def _trained_on(of: StreamAssets, model: ModelConfig) -> dict[str, dg.AssetKey]:
     """Keys of a model's parts and of the network."""
     return {**{part: of.key(model.name, part) for part in model.parts}, **{name: of.key(name) for name in NETWORK}}
+
+
+def _of_period(of: StreamAssets, model: ModelConfig, key: str, inputs: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
+    """A model's parts and the data of the period that they were trained on."""
+    from st_pipeline.training.updates import period_data
+
+    data = period_data(of.stream.config, key, {name: {key: inputs[name]} for name in NETWORK})
+    return {part: inputs[part] for part in model.parts}, data
 
 
 def _known(numbers: dict[str, Any]) -> dict[str, Any]:

@@ -11,11 +11,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from st_pipeline.errors import InputError
-from st_pipeline.layers.node_table import restricted
 from st_pipeline.models.backbones import backbones
 from st_pipeline.models.backbones.d2stgnn import D2STGNN
 from st_pipeline.models.base import count_parameters
-from st_pipeline.types import Graph, NodeSet, SeriesShape, Window
+from st_pipeline.types import Graph, SeriesShape, Window
 
 NODES = 5
 PUBLISHED = SeriesShape(window=12, horizon=12, channels=1, num_nodes=207, steps_per_day=288)
@@ -192,33 +191,17 @@ def test_the_horizon_is_made_in_gaps(random_window, random_graph) -> None:
         assert model(random_window(shape), random_graph(NODES)).shape == (3, horizon, NODES)
 
 
-def test_windows_of_a_batch_matter_to_each_other_in_training_alone(random_window, random_graph) -> None:
-    model, window, graph = make(dropout=0.0), random_window(SHAPE), random_graph(NODES)
-    first = Window(*(part[:1] for part in window))
-    assert not model.divisible
-    torch.testing.assert_close(model(first, graph), model(window, graph)[:1], rtol=1e-4, atol=1e-5)
-    model.train()
-    assert not torch.allclose(model(first, graph), model(window, graph)[:1], atol=1e-5)
+def test_windows_of_a_batch_matter_to_each_other_in_training_alone(assert_batch_matters) -> None:
+    assert_batch_matters(make(dropout=0.0), SHAPE, change=1e-5)
 
 
-def test_one_sensor_alone_can_be_trained(random_window) -> None:
+def test_one_sensor_alone_can_be_trained(assert_trains_alone) -> None:
     shape = replace(SHAPE, num_nodes=1)
-    model = make(shape).train()
-    window = Window(*(part[:1] for part in random_window(shape)))
-    model(window, Graph.from_edges([], [], [], num_nodes=1)).square().sum().backward()
-    assert all(part.grad is not None and part.grad.isfinite().all() for part in model.parameters())
+    assert_trains_alone(make(shape), shape)
 
 
-@torch.no_grad()
-def test_some_sensors_alone_are_a_network_of_their_own(random_window, random_graph) -> None:
-    model, window, graph = make(), random_window(SHAPE), random_graph(NODES)
-    model.expand(NodeSet.of("abcde"))
-    rows = torch.tensor([3, 1])
-    some = window._replace(values=window.values[:, :, rows])
-    with restricted(model, rows):
-        found = model(some, graph.subgraph(rows))
-    model.expand(NodeSet.of("db"))
-    torch.testing.assert_close(found, model(some, graph.subgraph(rows)))
+def test_some_sensors_alone_are_a_network_of_their_own(assert_own_network) -> None:
+    assert_own_network(make(), SHAPE)
 
 
 def test_a_short_training_lowers_the_loss_and_goes_on_with_new_sensors(

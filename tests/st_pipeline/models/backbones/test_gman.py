@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 
 from st_pipeline.errors import InputError
-from st_pipeline.layers.node_table import restricted
 from st_pipeline.layers.row_norm import RowNorm
 from st_pipeline.models.backbones import backbones
 from st_pipeline.models.backbones.gman import GMAN
 from st_pipeline.models.base import count_parameters
-from st_pipeline.types import Graph, NodeSet, SeriesShape, Window
+from st_pipeline.types import Graph, SeriesShape
 
 NODES = 5
 SHAPE = SeriesShape(window=4, horizon=3, channels=2, num_nodes=NODES, steps_per_day=24)
@@ -149,33 +148,17 @@ def test_every_step_and_sensor_is_seen_by_every_sensor(random_window, random_gra
         assert gradient.any(-1).any(0).all()
 
 
-def test_windows_of_a_batch_matter_to_each_other_in_training_alone(random_window, random_graph) -> None:
-    model, window, graph = make(), random_window(SHAPE), random_graph(NODES)
-    first = Window(*(part[:1] for part in window))
-    assert not model.divisible
-    torch.testing.assert_close(model(first, graph), model(window, graph)[:1], rtol=1e-4, atol=1e-5)
-    model.train()
-    assert not torch.allclose(model(first, graph), model(window, graph)[:1], atol=1e-3)
+def test_windows_of_a_batch_matter_to_each_other_in_training_alone(assert_batch_matters) -> None:
+    assert_batch_matters(make(), SHAPE)
 
 
-def test_one_sensor_alone_can_be_trained(random_window) -> None:
+def test_one_sensor_alone_can_be_trained(assert_trains_alone) -> None:
     shape = SeriesShape(4, 3, 2, 1, 24)
-    model = make(shape).train()
-    window = Window(*(part[:1] for part in random_window(shape)))
-    model(window, chain(1)).square().sum().backward()
-    assert all(part.grad is not None and part.grad.isfinite().all() for part in model.parameters())
+    assert_trains_alone(make(shape), shape)
 
 
-@torch.no_grad()
-def test_some_sensors_alone_are_a_network_of_their_own(random_window, random_graph) -> None:
-    model, window, graph = make(), random_window(SHAPE), random_graph(NODES)
-    model.expand(NodeSet.of("abcde"))
-    rows = torch.tensor([3, 1])
-    some = window._replace(values=window.values[:, :, rows])
-    with restricted(model, rows):
-        found = model(some, graph.subgraph(rows))
-    model.expand(NodeSet.of("db"))
-    torch.testing.assert_close(found, model(some, graph.subgraph(rows)))
+def test_some_sensors_alone_are_a_network_of_their_own(assert_own_network) -> None:
+    assert_own_network(make(), SHAPE)
 
 
 def test_a_short_training_lowers_the_loss_and_goes_on_with_new_sensors(

@@ -137,13 +137,8 @@ def test_sensors_are_seen_along_and_against_the_edges(random_window) -> None:
         assert ((before - after).abs().amax((0, 1)) > 1e-6).nonzero().flatten().tolist() == [1, 4]
 
 
-def test_windows_of_a_batch_matter_to_each_other_in_training_alone(random_window, random_graph) -> None:
-    model, window, graph = make(dropout=0.0), random_window(SHAPE), random_graph(NODES)
-    first = Window(*(part[:1] for part in window))
-    assert not model.divisible
-    torch.testing.assert_close(model(first, graph), model(window, graph)[:1], rtol=1e-4, atol=1e-5)
-    model.train()
-    assert not torch.allclose(model(first, graph), model(window, graph)[:1], atol=1e-3)
+def test_windows_of_a_batch_matter_to_each_other_in_training_alone(assert_batch_matters) -> None:
+    assert_batch_matters(make(dropout=0.0), SHAPE)
 
 
 def test_a_reset_drops_the_running_statistics() -> None:

@@ -10,12 +10,11 @@ from torch import Tensor
 from torch.nn.functional import gelu, layer_norm
 
 from st_pipeline.errors import InputError
-from st_pipeline.layers.node_table import restricted
 from st_pipeline.layers.surroundings import surroundings
 from st_pipeline.models.backbones import backbones
 from st_pipeline.models.backbones.st_trans import STTrans
 from st_pipeline.models.base import count_parameters
-from st_pipeline.types import Graph, NodeSet, SeriesShape, Window
+from st_pipeline.types import Graph, SeriesShape, Window
 
 NODES = 6
 SHAPE = SeriesShape(window=4, horizon=3, channels=2, num_nodes=NODES, steps_per_day=24)
@@ -196,16 +195,8 @@ def test_the_attention_graph_of_each_layer(random_window, random_graph) -> None:
     assert not torch.equal(found[0].weight, found[1].weight)
 
 
-@torch.no_grad()
-def test_some_sensors_alone_are_a_network_of_their_own(random_window, random_graph) -> None:
-    model, window = make(), random_window(SHAPE)
-    model.expand(NodeSet.of("abcdef"))
-    rows, graph = torch.tensor([3, 1, 4]), random_graph(NODES)
-    some = window._replace(values=window.values[:, :, rows])
-    with restricted(model, rows):
-        found = model(some, graph.subgraph(rows))
-    model.expand(NodeSet.of("dbe"))
-    torch.testing.assert_close(found, model(some, graph.subgraph(rows)))
+def test_some_sensors_alone_are_a_network_of_their_own(assert_own_network) -> None:
+    assert_own_network(make(), SHAPE)
 
 
 @pytest.mark.parametrize("options", [{}, {"search": "two_stage"}, *ABLATIONS.values()], ids=str)

@@ -10,11 +10,10 @@ from torch import Tensor
 from torch.nn.functional import layer_norm, linear
 
 from st_pipeline.errors import InputError
-from st_pipeline.layers.node_table import restricted
 from st_pipeline.models.backbones import backbones
 from st_pipeline.models.backbones.staeformer import STAEformer
 from st_pipeline.models.base import count_parameters
-from st_pipeline.types import NodeSet, SeriesShape, Window
+from st_pipeline.types import SeriesShape, Window
 
 NODES, HEADS = 5, 2
 SHAPE = SeriesShape(window=4, horizon=3, channels=2, num_nodes=NODES, steps_per_day=24)
@@ -113,16 +112,8 @@ def test_a_sensor_has_a_row_of_its_own_for_each_step(random_window, random_graph
     assert not torch.allclose(embedding[0, 0, 3], embedding[0, 0, 2])
 
 
-@torch.no_grad()
-def test_some_sensors_alone_are_a_network_of_their_own(random_window, random_graph) -> None:
-    model, window = make(), random_window(SHAPE)
-    model.expand(NodeSet.of("abcde"))
-    rows, graph = torch.tensor([3, 1]), random_graph(NODES)
-    some = window._replace(values=window.values[:, :, rows])
-    with restricted(model, rows):
-        found = model(some, graph.subgraph(rows))
-    model.expand(NodeSet.of("db"))
-    torch.testing.assert_close(found, model(some, graph.subgraph(rows)))
+def test_some_sensors_alone_are_a_network_of_their_own(assert_own_network) -> None:
+    assert_own_network(make(), SHAPE)
 
 
 def test_parts_of_the_embedding_may_be_left_out(random_window, random_graph) -> None:
