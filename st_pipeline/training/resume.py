@@ -26,7 +26,6 @@ from st_pipeline.training.state import State
 from st_pipeline.versions import VERSIONS
 
 FORMAT = 1
-EVERY = 30.0  # seconds between two states
 SHARE = 0.02  # of the time that writing states may take
 WORTH = 1.0  # seconds of training from which on its result is kept until the lake has it
 LOOK = 2.0  # seconds between two looks at whether another run has taken over
@@ -50,7 +49,7 @@ class Journal:
     """
 
     folder: Path
-    every: float = EVERY
+    every: float
     check: Callable[[], object] = bool
     log: Callable[[str], object] = len
 

@@ -268,7 +268,7 @@ def test_a_process_that_was_replaced_writes_no_state(cut, tmp_path) -> None:
 
 
 def test_a_cleared_journal_leaves_nothing_and_may_be_cleared_twice(cut, tmp_path) -> None:
-    journal = Journal(tmp_path / "journal")
+    journal = Journal(tmp_path / "journal", every=0)
     journal.clear()
     journal.clear()
     assert not (tmp_path / "journal").exists()
