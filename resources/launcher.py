@@ -7,6 +7,7 @@ the daemon is killed with everything it started, such runs would count as runnin
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import dagster as dg
 import psutil
@@ -33,11 +34,11 @@ class LocalRunLauncher(DefaultRunLauncher):
 def death_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str | None:
     """Why a run that has begun is dead; None while its process is there."""
     logs = instance.all_logs(run.run_id, of_type={dg.DagsterEventType.ENGINE_EVENT, dg.DagsterEventType.RUN_START})
-    known = [(pid, entry.timestamp) for entry in logs if (pid := _pid(entry))]
-    if not known:
+    known = _named(logs)
+    if known is None:
         since = logs[-1].timestamp if logs else 0.0
         return "it never said which process it is" if time.time() - since > YOUNG else None
-    pid, said = known[-1]
+    pid, said = known
     try:
         process = psutil.Process(pid)
         alive = process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= said + SLACK
@@ -62,10 +63,16 @@ def bury_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     return dead
 
 
-def _pid(entry: dg.EventLogEntry) -> int | None:
-    """The process that an event of the executor or of the launcher names."""
-    event = entry.dagster_event
-    if event is None or not event.is_engine_event:
-        return None
-    said = event.engine_event_data.metadata.get("pid")
-    return int(str(said.value)) if said is not None else None
+def process_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> int | None:
+    """The process that a run said it is."""
+    known = _named(instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT))
+    return known[0] if known else None
+
+
+def _named(logs: Sequence[dg.EventLogEntry]) -> tuple[int, float] | None:
+    """The process that the last event of executor or launcher names, and when."""
+    for entry in reversed(logs):
+        event = entry.dagster_event
+        if event is not None and event.is_engine_event and (said := event.engine_event_data.metadata.get("pid")):
+            return int(str(said.value)), entry.timestamp
+    return None

@@ -41,7 +41,7 @@ def training(context: dg.AssetExecutionContext, *, stream: str, model: str, ever
 
     with user_errors():
         lock = folder / f"{period}.lock"
-        with claimed(lock, what=what, run=context.run_id, is_over=is_over) as claim:
+        with claimed(lock, what=what, run=context.run.run_id, is_over=is_over) as claim:
             _refuse_second(context, what)
             _remove_earlier(folder, period)
             yield Journal(folder / period, every=every, check=claim.check, log=context.log.info)
@@ -53,7 +53,7 @@ def _refuse_second(context: dg.AssetExecutionContext, what: str) -> None:
     Raises:
         InputError: so it is.
     """
-    record = context.instance.get_run_record_by_id(context.run_id)
+    record = context.instance.get_run_record_by_id(context.run.run_id)
     began = record.start_time if record else None
     if began is None:
         return
@@ -62,7 +62,7 @@ def _refuse_second(context: dg.AssetExecutionContext, what: str) -> None:
         request = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[context.partition_key])
         last += context.instance.fetch_materializations(request, limit=1).records
     if len(last) == len(context.selected_asset_keys) and all(
-        found.run_id != context.run_id and found.timestamp > began for found in last
+        found.run_id != context.run.run_id and found.timestamp > began for found in last
     ):
         at = datetime.fromtimestamp(last[-1].timestamp, UTC).strftime("%Y-%m-%d %H:%M:%S")
         raise InputError(

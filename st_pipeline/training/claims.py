@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from st_pipeline.errors import InputError
 from st_pipeline.storage import dump_json, write_atomic
@@ -23,6 +23,7 @@ from st_pipeline.storage import dump_json, write_atomic
 PATIENCE = 60.0  # seconds that a process which was declared dead has to leave; it looks every few
 POLL = 0.1
 Over = Callable[[str], bool]
+_held: dict[Path, IO[bytes]] = {}  # locks of this process
 
 
 @dataclass(frozen=True)
@@ -77,10 +78,15 @@ def claimed(
         token = max(_read(_owner(path)).get("token", 0) + 1, time.time_ns())
         holder = {"token": token, "pid": os.getpid(), "run": run, "since": datetime.now(UTC).isoformat()}
         write_atomic(_owner(path), dump_json(holder))
-        yield Claim(path, what, token)
+        _held[path] = lock
+        try:
+            yield Claim(path, what, token)
+        finally:
+            if _held.get(path) is lock:
+                del _held[path]
 
 
-def _wait(lock: Any, path: Path, *, what: str, is_over: Over, patience: float) -> None:
+def _wait(lock: IO[bytes], path: Path, *, what: str, is_over: Over, patience: float) -> None:
     """Wait for a holder that is over to leave.
 
     Raises:
@@ -97,6 +103,8 @@ def _wait(lock: Any, path: Path, *, what: str, is_over: Over, patience: float) -
         if holder and asked < holder["token"]:
             asked = holder["token"]
             write_atomic(_leave(path), dump_json({"token": asked}))
+            if holder["pid"] == os.getpid() and path in _held:
+                _held[path].close()  # of a step that failed here, whose frames nobody has swept away yet
         if time.monotonic() - begin > patience:
             raise InputError(
                 f"{what} is held by {_described(holder)}, which Dagster counts as ended and which has not left in "
@@ -105,7 +113,7 @@ def _wait(lock: Any, path: Path, *, what: str, is_over: Over, patience: float) -
         time.sleep(POLL)
 
 
-def _try(lock: Any) -> bool:
+def _try(lock: IO[bytes]) -> bool:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

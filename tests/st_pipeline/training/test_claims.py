@@ -126,6 +126,19 @@ def test_the_same_process_may_claim_again_afterwards_and_not_meanwhile(path: Pat
         claim.check()
 
 
+def test_a_step_that_failed_in_this_process_holds_nobody_up(path: Path) -> None:
+    abandoned = held(path)
+    claim = abandoned.__enter__()
+    with held(path, is_over=lambda run: run == "second") as newer:
+        newer.check()
+        with pytest.raises(InputError, match="taken over"):
+            claim.check()
+        abandoned.__exit__(None, None, None)
+        newer.check()
+        with pytest.raises(InputError, match="is being trained"), held(path):
+            pytest.fail("two hold it")
+
+
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be opened"), held(tmp_path / "file" / "1.lock"):
