@@ -63,14 +63,14 @@ def by_backfill(place: Place, chance: random.Random, most: int, *, server_too: b
             if time.monotonic() > deadline:
                 raise TimeoutError(f"the backfill is still {status}; see {place.folder / 'log'}")
             time.sleep(0.5)
-            if kills < most and (pids := place.workers()):
-                time.sleep(chance.uniform(0, 12))
+            if kills < most and place.workers():
+                time.sleep(chance.uniform(0, 6))
                 if server_too:
                     kill(server.process)
                     server.again()
                     kills += 1
                 else:
-                    kills += sum(_killed(pid) for pid in pids)
+                    kills += sum(_killed(pid) for pid in place.workers())
         if status != "COMPLETED_SUCCESS":
             raise RuntimeError(f"the backfill ended as {status}; see {place.folder / 'log'}")
         return kills

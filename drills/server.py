@@ -13,7 +13,7 @@ from typing import Any
 
 from drills.place import NAME, PERIODS, Place
 
-PATIENCE = 900  # seconds for a backfill with its kills; the daemon looks every 30
+PATIENCE = 1800  # seconds for a backfill with its kills
 LAUNCH = """mutation($params: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $params) {
     __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }"""
 STATUS = """query($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status } } }"""
