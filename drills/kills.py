@@ -64,7 +64,7 @@ def by_backfill(place: Place, chance: random.Random, most: int, *, server_too: b
                 raise TimeoutError(f"the backfill is still {status}; see {place.folder / 'log'}")
             time.sleep(0.5)
             if kills < most and place.workers():
-                time.sleep(chance.uniform(0, 6))
+                time.sleep(chance.uniform(0, 2))
                 if server_too:
                     kill(server.process)
                     server.again()

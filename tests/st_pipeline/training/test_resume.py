@@ -35,7 +35,7 @@ KINDS: dict[str, dict[str, Any]] = {
     },
     "network norm": {"backbone": {"name": "stgcn", "hidden": 4, "output": 4}, "prompt_pool": None},
     "coins for labels": {"backbone": {"name": "dcrnn", "hidden": 4, "layers": 1, "tau": 5}, "prompt_pool": None},
-    "himnet": {"backbone": {"name": "himnet", "hidden": 4, "tau": 5}, "prompt_pool": None},
+    "best is not last": {"training": {**FIT, "epochs": 3, "learning_rate": 0.4, "patience": 9}},
     "eac": {"strategy": "eac"},
     "relearner": {"strategy": "eac", "relearner": {}},
     "traffic_stream": {"strategy": "traffic_stream", "prompt_pool": None},
@@ -98,6 +98,8 @@ def test_killed_at_any_step_it_ends_as_if_undisturbed(
     steps = killed_at(None)
     wanted = learner.learn(second, before, **given)
     assert len(steps) >= 4
+    facts = wanted["backbone"].facts
+    assert kind != "best is not last" or facts["best_epoch"] < len(facts["train_loss"])
     for place in range(len(steps)):
         journal = Journal(tmp_path / str(place), every=0)
         killed_at(place)
