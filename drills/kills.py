@@ -26,6 +26,8 @@ from pathlib import Path
 from drills.place import NAME, Place, kill
 from drills.server import PATIENCE, Server
 
+FREQUENT = 0.3  # chance of a kill each time that a run is seen to go on
+
 
 @dataclass(frozen=True)
 class Drill:
@@ -63,7 +65,7 @@ def by_backfill(place: Place, chance: random.Random, most: int, *, server_too: b
             if time.monotonic() > deadline:
                 raise TimeoutError(f"the backfill is still {status}; see {place.folder / 'log'}")
             time.sleep(0.5)
-            if kills < most and place.workers():
+            if kills < most and place.workers() and chance.random() < FREQUENT:
                 time.sleep(chance.uniform(0, 2))
                 if server_too:
                     kill(server.process)
