@@ -16,7 +16,7 @@ from typing import Any
 import dagster as dg
 import yaml
 
-from resources.launcher import process_of
+from resources.launcher import death_of, process_of
 from st_pipeline.storage import FRAME, JSON, Codec
 
 NAME = "drill"
@@ -118,7 +118,8 @@ class Place:
         """Processes of the runs that are going on."""
         with self.instance() as instance:
             begun = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
-            return [pid for run in begun if (pid := process_of(instance, run))]
+            alive = [run for run in begun if death_of(instance, run) is None]
+            return [pid for run in alive if (pid := process_of(instance, run))]
 
     def weights(self) -> dict[str, str]:
         """Digest of every trained part, by file and seed."""
