@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST_ARGS ?=
 
-.PHONY: help install demo ui test bench lint format lock clean
+.PHONY: help install demo ui test bench drills lint format lock clean
 
 help:           ## this list
 	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed 's/: .*## */\t/' | expand -t 12
@@ -30,6 +30,9 @@ test: $(STAMP)  ## all tests
 
 bench: $(STAMP)  ## speed and memory against the published form, written to docs/benchmarks.md (half an hour)
 	$(BIN)/python -m benchmarks
+
+drills: $(STAMP)  ## kill -9 two hundred times, and compare with an undisturbed run (hours)
+	$(BIN)/python -m drills.kills --kills 200
 
 lint: $(STAMP)  ## formatting, linting, types, import contracts
 	$(BIN)/ruff format --check .

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
@@ -144,11 +144,16 @@ def encoded(
     *,
     name: str = "result",
     version: str | None = None,
+    check: Callable[[], object] = bool,
 ) -> dg.Output[Encoded[Any]]:
-    """An output whose data version is the digest of its content; numbers in the metadata are made short."""
+    """An output whose data version is the digest of its content; numbers in the metadata are made short.
+
+    Args:
+        check: raises where this process may no longer write.
+    """
     payload = codec.dump(value)
     return dg.Output(
-        Encoded(value, payload),
+        Encoded(value, payload, check),
         output_name=name,
         metadata={key: _short(number) for key, number in metadata.items()},
         data_version=dg.DataVersion(version or digest(payload)),

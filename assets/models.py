@@ -11,6 +11,7 @@ from assets.pictures import picture
 from resources.compute import ComputeResource
 from resources.failures import user_errors
 from resources.lake import HISTORY, PREVIOUS
+from resources.training import training
 from st_pipeline.model_config import ModelConfig
 from st_pipeline.storage import digest_of
 from st_pipeline.versions import VERSIONS
@@ -65,20 +66,23 @@ def model_asset(of: StreamAssets, model: ModelConfig) -> dg.AssetsDefinition:
 
         previous = {part: inputs[f"previous_{part}"] for part in model.parts if inputs[f"previous_{part}"] is not None}
         with user_errors():
+            limits = compute.limits()
+        with training(context, stream=of.name, model=model.name, every=limits.save_every) as journal:
             parts = update(
                 of.stream.config,
                 model,
                 context.partition_key,
                 network={name: inputs[name] for name in NETWORK},
                 previous=previous,
-                compute=compute.limits(),
+                compute=limits,
                 log=context.log.info,
+                journal=journal,
             )
-        for part, by_seed in parts.items():
-            version = digest_of_seeds(by_seed)
-            yield encoded(
-                by_seed, CHECKPOINTS, {**_metadata(by_seed), "weights_digest": version}, name=part, version=version
-            )
+            for part, by_seed in parts.items():
+                version = digest_of_seeds(by_seed)
+                metadata = {**_metadata(by_seed), "weights_digest": version}
+                yield encoded(by_seed, CHECKPOINTS, metadata, name=part, version=version, check=journal.check)
+            journal.clear()
 
     return train
 

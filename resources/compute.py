@@ -23,6 +23,9 @@ class ComputeResource(dg.ConfigurableResource):
     memory_gib: float | None = Field(
         default=None, description="upper limit of a step's estimated memory (ST_PIPELINE_MEMORY_GIB)"
     )
+    save_every: float | None = Field(
+        default=None, description="seconds between two states of a training (ST_PIPELINE_SAVE_EVERY)"
+    )
 
     def limits(self) -> Compute:
         """The limits in force."""
@@ -30,6 +33,6 @@ class ComputeResource(dg.ConfigurableResource):
 
         from st_pipeline.training.compute import Compute
 
-        names = ("device", "fallback", "threads", "memory_gib")
+        names = ("device", "fallback", "threads", "memory_gib", "save_every")
         own = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         return replace(Compute.from_environment(), deterministic=self.deterministic, **own)

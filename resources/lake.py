@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -23,10 +23,14 @@ AVAILABLE = {"load": "available"}  # the same, without the periods whose file is
 
 @dataclass(frozen=True)
 class Encoded(Generic[T]):
-    """A value with the bytes it is stored as, so that it is encoded once."""
+    """A value with the bytes it is stored as, so that it is encoded once.
+
+    `check` is called before it is written, and raises where this process may no longer do so.
+    """
 
     value: T
     payload: bytes
+    check: Callable[[], object] = bool
 
 
 class History(Mapping[str, T]):
@@ -57,6 +61,7 @@ class LakeIOManager(dg.IOManager):
         key = tuple(context.asset_key.path)
         period = context.partition_key if context.has_asset_partitions else None
         with user_errors():
+            obj.check()
             described = self.codec.describe(obj.value) if self.codec.describe else b""
             path = lake().write(key, period, self.codec, obj.payload, description=described)
         tell("/".join(key) + (f" of {period}" if period else ""), WRITTEN)

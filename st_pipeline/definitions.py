@@ -13,6 +13,7 @@ from checks.results import result_checks
 from resources.compute import ComputeResource
 from resources.duckdb import DuckDBResource
 from resources.lake import io_managers
+from resources.retries import lost_retries
 from resources.source import SourceResource
 from st_pipeline.streams import StreamFault, load_streams
 
@@ -41,6 +42,7 @@ def build() -> dg.Definitions:
         asset_checks=checks,
         jobs=jobs,
         schedules=schedules,
+        sensors=[lost_retries],
         resources={
             **io_managers(),
             "source": SourceResource(),

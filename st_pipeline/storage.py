@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from glob import escape
 from hashlib import blake2b
 from io import BytesIO
 from pathlib import Path
@@ -19,6 +21,7 @@ import polars as pl
 from st_pipeline.errors import InputError
 
 T = TypeVar("T")
+ABANDONED = 3600.0  # seconds after which nobody is writing a temporary file any more
 SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -56,12 +59,32 @@ def write_atomic(path: Path, payload: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+        _flush_folder(path.parent)
+        _remove_leftovers(path)
     except OSError as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise InputError(
             f"{path}: cannot be written: {error.strerror or error}; what was there before is intact"
         ) from None
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make renames in a folder outlast a power cut, where the file system can."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # not every file system flushes folders; the rename has happened
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove temporary files of this path whose writers were killed: those too old to be in the writing."""
+    for leftover in path.parent.glob(f".{escape(path.name)}.*.tmp"):
+        with suppress(OSError):  # another process may have removed it
+            if time.time() - leftover.stat().st_mtime > ABANDONED:
+                leftover.unlink()
 
 
 @dataclass(frozen=True)

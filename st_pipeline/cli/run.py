@@ -112,9 +112,12 @@ def execute(stream: Stream, *wanted: Scope, quiet: bool) -> Outcome:
     _check_compute(f"stream {stream.name!r}")
     with _Progress(stream.name, quiet=quiet) as progress, listening(progress.told):
         from resources.instance import open_instance
+        from resources.launcher import bury_dead_runs
         from st_pipeline.definitions import defs
 
-        runner = Runner(stream, open_instance(), defs)
+        instance = open_instance()
+        bury_dead_runs(instance)
+        runner = Runner(stream, instance, defs)
         for scope in wanted:
             runner.run(scope, progress.stage)
     return runner.outcome
@@ -126,7 +129,9 @@ def _check_compute(purpose: str) -> None:
     Raises:
         InputError: a `ST_PIPELINE_*` variable of the compute resource cannot be kept.
     """
-    if any(os.environ.get(f"ST_PIPELINE_{name}") for name in ("DEVICE", "FALLBACK", "THREADS", "MEMORY_GIB")):
+    if any(
+        os.environ.get(f"ST_PIPELINE_{name}") for name in ("DEVICE", "FALLBACK", "THREADS", "MEMORY_GIB", "SAVE_EVERY")
+    ):
         from st_pipeline.training.compute import Compute
 
         Compute.from_environment().choose(0, purpose)

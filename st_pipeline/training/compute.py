@@ -42,6 +42,7 @@ class Compute:
             cut, which a model may forbid, results are the same whatever the number.
         deterministic: refuse operations without a deterministic implementation.
         memory_gib: upper limit of the estimate, beside what is free.
+        save_every: seconds between two states of a training, from which it goes on when it was cut off.
     """
 
     device: str = "auto"
@@ -49,6 +50,7 @@ class Compute:
     threads: int = min(4, os.cpu_count() or 1)
     deterministic: bool = True
     memory_gib: float | None = None
+    save_every: float = 30.0
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
@@ -60,15 +62,19 @@ class Compute:
         if self.memory_gib is not None and not 0 < self.memory_gib < math.inf:
             raise InputError(f"memory_gib is {self.memory_gib}; expected a number above 0 (ST_PIPELINE_MEMORY_GIB)")
 
+        if not self.save_every >= 0:
+            raise InputError(f"save_every is {self.save_every}; expected seconds, 0 or more (ST_PIPELINE_SAVE_EVERY)")
+
     @classmethod
     def from_environment(cls) -> Compute:
-        """`ST_PIPELINE_DEVICE`, `_FALLBACK`, `_THREADS` and `_MEMORY_GIB`.
+        """`ST_PIPELINE_DEVICE`, `_FALLBACK`, `_THREADS`, `_MEMORY_GIB` and `_SAVE_EVERY`.
 
         Raises:
             InputError: a value cannot be read.
         """
         given: dict[str, object] = {}
-        for name, kind in (("device", str), ("fallback", str), ("threads", int), ("memory_gib", float)):
+        kinds = {"device": str, "fallback": str, "threads": int, "memory_gib": float, "save_every": float}
+        for name, kind in kinds.items():
             variable = f"ST_PIPELINE_{name.upper()}"
             if text := os.environ.get(variable):
                 try:

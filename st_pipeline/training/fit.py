@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -16,25 +16,17 @@ from st_pipeline.layers.node_table import restricted
 from st_pipeline.models.base import Forecaster
 from st_pipeline.models.modes import as_in_evaluation
 from st_pipeline.strategies.base import Selection, Strategy
+from st_pipeline.training.checkpoint import Checkpoint
 from st_pipeline.training.forecasts import validation_error
 from st_pipeline.training.memory import Plan
 from st_pipeline.training.objective import Objective
-from st_pipeline.training.pieces import workers
+from st_pipeline.training.pieces import Workers, workers
+from st_pipeline.training.resume import Record
 from st_pipeline.training.settings import Settings
+from st_pipeline.training.state import Epoch, State
 from st_pipeline.types import Graph
 
 WATCHED_DIGITS = 6  # the last ones may depend on the number of threads
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """Losses of one pass over the training windows, and what is watched of the model after it."""
-
-    index: int
-    loss: float
-    validation: float
-    seconds: float
-    watched: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -64,65 +56,101 @@ def fit(
     generator: torch.Generator,
     progress: Callable[[Epoch], None] | None = None,
     plan: Plan | None = None,
+    record: Record | None = None,
+    drawn_from: Mapping[str, torch.Generator] | None = None,
 ) -> FitResult:
     """Train until the validation error has not improved for more than `patience` epochs, and keep the best weights.
 
     Args:
+        generator: of the order of the windows.
         plan: how many windows memory allows at a time, on how many threads. A batch's gradients are added up over
             its pieces, so that its loss is the same but for the order of the sums.
+        record: where the training's state is kept; a training that was cut off goes on from there.
+        drawn_from: further generators that the strategy draws from meanwhile.
 
     Raises:
-        InputError: the loss is no finite number.
+        InputError: the loss is no finite number, or the state cannot be written.
     """
+    start = _start(forecaster, strategy, selection) if record else ""
     parameters = [parameter for parameter in forecaster.parameters() if parameter.requires_grad]
     rows = selection.rows
     train, validation, graph, counted = _selected(selection, train, validation, graph)
-    on_cuda = train.starts.device.type == "cuda"
-    optimiser = torch.optim.AdamW(
-        parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True, capturable=on_cuda
-    )
+    optimiser = _optimiser(parameters, settings)
     objective = Objective(forecaster, train, graph, settings, counted, plan.windows if plan else None)
     starts = (train.starts if selection.windows is None else train.starts[selection.windows])[:: settings.stride]
     if not len(starts):
         raise InputError("the strategy chose no window of this period to train on; expected at least one")
-    history: list[Epoch] = []
-    kept = [*parameters, *forecaster.buffers()]
-    best, best_error, best_state = 0, math.inf, _snapshot(kept)
-    begin = time.perf_counter()
+    state = State([*parameters, *forecaster.buffers()], optimiser, {**(drawn_from or {}), "shuffle": generator})
+    if record:
+        record.restore(state, start)
     threads = plan.threads if plan else 1
     with (
         workers(train.starts.device, threads, splits=forecaster.divisible) as team,
         restricted(forecaster, rows),
         as_in_evaluation(*_frozen(forecaster)),
     ):
-        for index in range(settings.epochs):
-            tick = time.perf_counter()
-            _set_rate(optimiser, settings, index)
-            order = starts[torch.randperm(len(starts), generator=generator).to(starts.device)]
-            losses = []
-            for batch in order.split(settings.batch):
-                optimiser.zero_grad(set_to_none=True)
-                penalty = strategy.penalty(forecaster)
-                if penalty.requires_grad:
-                    penalty.backward()
-                loss = objective.backward(batch, team)
-                if settings.clip is not None:
-                    torch.nn.utils.clip_grad_norm_(parameters, settings.clip)
-                optimiser.step()
-                losses.append(loss + penalty.detach())
-            mean = float(torch.stack(losses).mean())
+        while not state.is_over(epochs=settings.epochs, patience=settings.patience):
+            _set_rate(optimiser, settings, state.epoch)
+            order = starts[state.order(len(starts)).to(starts.device)]
+            for batch in order.split(settings.batch)[len(state.losses) :]:
+                state.losses.append(_step(objective, batch, team, strategy, optimiser, settings))
+                if record:
+                    record.keep(state)
+            mean = float(torch.stack(state.losses).mean())
             error = validation_error(forecaster, validation, graph, settings, workers=team, most=objective.most)
             if not math.isfinite(mean) or not math.isfinite(error):
-                raise InputError(f"training diverged in epoch {index + 1} (loss {mean}); lower training.learning_rate")
-            history.append(Epoch(index + 1, mean, error, time.perf_counter() - tick, forecaster.watched()))
+                raise InputError(
+                    f"training diverged in epoch {state.epoch + 1} (loss {mean}); lower training.learning_rate"
+                )
+            seconds = time.perf_counter() - state.tick
+            state.close(Epoch(state.epoch + 1, mean, error, seconds, forecaster.watched()))
             if progress:
-                progress(history[-1])
-            if error <= best_error:
-                best, best_error, best_state = index + 1, error, _snapshot(kept)
-            elif index + 1 - best > settings.patience:
-                break
-    _restore(kept, best_state)
-    return FitResult(tuple(history), best, time.perf_counter() - begin)
+                progress(state.history[-1])
+            if record:
+                record.keep(state)
+    state.take_best()
+    return FitResult(tuple(state.history), state.best, time.perf_counter() - state.begin)
+
+
+def _optimiser(parameters: list[nn.Parameter], settings: Settings) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(
+        parameters,
+        lr=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        fused=True,
+        capturable=parameters[0].device.type == "cuda",
+    )
+
+
+def _step(
+    objective: Objective,
+    batch: Tensor,
+    team: Workers,
+    strategy: Strategy,
+    optimiser: torch.optim.Optimizer,
+    settings: Settings,
+) -> Tensor:
+    """One step of the optimiser; returns the loss of the batch with the penalty."""
+    optimiser.zero_grad(set_to_none=True)
+    penalty = strategy.penalty(objective.forecaster)
+    if penalty.requires_grad:
+        penalty.backward()
+    loss = objective.backward(batch, team)
+    if settings.clip is not None:
+        trained = [part for group in optimiser.param_groups for part in group["params"]]
+        torch.nn.utils.clip_grad_norm_(trained, settings.clip)
+    optimiser.step()
+    return loss + penalty.detach()
+
+
+def _start(forecaster: Forecaster, strategy: Strategy, selection: Selection) -> str:
+    """Digest of what a training begins from: weights, what the strategy remembers, and what it chose."""
+    tensors = {f"weights.{name}": value for name, value in forecaster.state_dict().items()}
+    tensors |= {f"strategy.{name}": value for name, value in strategy.state().items()}
+    chosen = {"windows": selection.windows, "nodes": selection.nodes, "rows": selection.rows}
+    tensors |= {f"chosen.{name}": value for name, value in chosen.items() if value is not None}
+    trained = [name for name, part in forecaster.named_parameters() if part.requires_grad]
+    return Checkpoint(tensors, {"trained": trained}, {}).digest
 
 
 def _selected(
@@ -163,13 +191,3 @@ def _frozen(forecaster: Forecaster) -> list[nn.Module]:
         and next(part.parameters(), None) is not None
         and not any(own.requires_grad for own in part.parameters())
     ]
-
-
-def _snapshot(kept: list[Tensor]) -> list[Tensor]:
-    return [part.detach().clone() for part in kept]
-
-
-def _restore(kept: list[Tensor], state: list[Tensor]) -> None:
-    with torch.no_grad():
-        for part, saved in zip(kept, state, strict=True):
-            part.copy_(saved)

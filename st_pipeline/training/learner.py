@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -28,11 +29,13 @@ from st_pipeline.strategies.base import Arrival, Network, Selection, Strategy
 from st_pipeline.training.arrivals import arrive
 from st_pipeline.training.checkpoint import Checkpoint
 from st_pipeline.training.compute import Compute, Usage
-from st_pipeline.training.fit import Epoch, FitResult, fit
+from st_pipeline.training.fit import FitResult, fit
 from st_pipeline.training.forecasts import latency
 from st_pipeline.training.memory import Need, Plan
 from st_pipeline.training.reproducibility import derive_seed, seeded
+from st_pipeline.training.resume import Record
 from st_pipeline.training.settings import Settings
+from st_pipeline.training.state import Epoch
 from st_pipeline.training.trained import BACKBONE, Trained
 from st_pipeline.types import SeriesShape
 
@@ -104,6 +107,7 @@ class Learner:
         earlier: PeriodData | None = None,
         progress: Progress | None = None,
         log: Callable[[str], object] = len,
+        record: Record | None = None,
     ) -> dict[str, Checkpoint]:
         """Update the model with a period; returns the checkpoint of every part.
 
@@ -111,17 +115,37 @@ class Learner:
             previous: the parts after the previous period; None in the first.
             earlier: the data of the previous period, for strategies that compare the two.
             log: told before the training what memory it will take.
+            record: files from which an update that was cut off goes on.
 
         Raises:
             InputError: the predecessor does not fit, the data are too short, the device is missing or too full.
         """
+        facts = self._facts(data, previous)
         with self.planned(data, compute, f"{self.stream.name}/{self.model.name} of {data.period.key}") as (usage, plan):
+            if record:
+                record.belong(**facts, device=usage.device.type)
+                if parts := record.result():
+                    return parts
             log(f"memory on {usage.device}: {plan}")
-            trained = self._update(data, previous, earlier, usage, plan, progress)
+            trained = self._update(data, previous, earlier, usage, plan, progress, record)
             assert trained.validation is not None
             milliseconds = latency(trained.forecaster, trained.validation, data.graph.to(usage.device))
+        cost = {
+            "peak_bytes": usage.peak_bytes,
+            "estimated_bytes": plan.bytes,
+            "milliseconds_per_forecast": milliseconds,
+            "device": str(usage.device),
+            "notes": usage.notes,
+        }
+        parts = trained.checkpoints(facts, cost)
+        if record:
+            record.keep_result(parts)
+        return parts
+
+    def _facts(self, data: PeriodData, previous: Parts | None) -> dict[str, Any]:
+        """Where an update belongs."""
         parent = {name: checkpoint.digest for name, checkpoint in (previous or {}).items()}
-        facts = {
+        return {
             "stream": self.stream.name,
             "model": self.model.name,
             "protocol": self.model.protocol,
@@ -134,14 +158,6 @@ class Learner:
             "sibling": digest_of([self.digest, data.digest, parent]),
             "nodes": list(data.nodes.ids),
         }
-        cost = {
-            "peak_bytes": usage.peak_bytes,
-            "estimated_bytes": plan.bytes,
-            "milliseconds_per_forecast": milliseconds,
-            "device": str(usage.device),
-            "notes": usage.notes,
-        }
-        return trained.checkpoints(facts, cost)
 
     @contextmanager
     def planned(self, data: PeriodData, compute: Compute, purpose: str) -> Iterator[tuple[Usage, Plan]]:
@@ -242,6 +258,7 @@ class Learner:
         usage: Usage,
         plan: Plan,
         progress: Progress | None,
+        record: Record | None,
     ) -> Trained:
         seed = derive_seed(self.seed, self.stream.name, self.model.name, data.period.key)
         arrays = self.arrays(data, usage.device)
@@ -267,7 +284,7 @@ class Learner:
             if selection.train and count_parameters(forecaster, trainable=True):
                 for name in ("train", "validation"):
                     arrays.require_targets(name)
-                trained.result = self._fit(trained, arrival, selection, generator, plan, progress)
+                trained.result = self._fit(trained, arrival, selection, generator, plan, progress, record)
                 strategy.consolidate(forecaster, arrival)
         return trained
 
@@ -282,6 +299,7 @@ class Learner:
         generator: torch.Generator,
         plan: Plan,
         progress: Progress | None,
+        record: Record | None,
     ) -> FitResult:
         assert trained.validation is not None
         return fit(
@@ -295,6 +313,8 @@ class Learner:
             generator=generator,
             progress=progress,
             plan=plan,
+            record=record,
+            drawn_from={"strategy": arrival.generator},
         )
 
 

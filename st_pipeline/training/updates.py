@@ -13,8 +13,9 @@ from st_pipeline.model_config import ModelConfig
 from st_pipeline.progress import tell
 from st_pipeline.training.checkpoint import BySeed, Checkpoint
 from st_pipeline.training.compute import Compute
-from st_pipeline.training.fit import Epoch
 from st_pipeline.training.learner import Learner
+from st_pipeline.training.resume import Journal
+from st_pipeline.training.state import Epoch
 from st_pipeline.types import NodeSet
 
 Network = Mapping[str, Mapping[str, Any]]
@@ -37,12 +38,15 @@ def update(
     previous: Mapping[str, BySeed],
     compute: Compute,
     log: Callable[[str], object] = len,
+    journal: Journal | None = None,
 ) -> dict[str, dict[int, Checkpoint]]:
     """Train a model on a period with each of its seeds, each from its own previous period.
 
     Args:
         network: the inputs of this period and, after the first, of the previous one.
         previous: part -> seed -> checkpoint after the previous period; empty in the first.
+        journal: files of this update, from which it goes on if it was cut off: seeds that were finished are taken
+            from there, the one that was in training goes on between the same two batches.
 
     Returns:
         part -> seed -> checkpoint.
@@ -62,7 +66,10 @@ def update(
         if before:
             learner.verify(last, expected_period=before, data_digest=earlier.digest if earlier else None)
         progress = _progress(f"{config.name}/{model.name} of {key}", seed if model.seeds else None, log)
-        parts = learner.learn(data, last or None, compute=compute, earlier=earlier, progress=progress, log=log)
+        record = journal.of(seed) if journal else None
+        parts = learner.learn(
+            data, last or None, compute=compute, earlier=earlier, progress=progress, log=log, record=record
+        )
         for part, checkpoint in parts.items():
             trained[part][seed] = checkpoint
     return trained

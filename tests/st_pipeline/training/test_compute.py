@@ -15,7 +15,7 @@ from st_pipeline.errors import InputError
 from st_pipeline.training import compute as module
 from st_pipeline.training.compute import GIB, Compute
 
-SETTINGS = ("DEVICE", "FALLBACK", "THREADS", "MEMORY_GIB")
+SETTINGS = ("DEVICE", "FALLBACK", "THREADS", "MEMORY_GIB", "SAVE_EVERY")
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +60,9 @@ def test_bad_settings_are_told(settings, problem: str) -> None:
         ("THREADS", "-1", "expected at least 1"),
         ("MEMORY_GIB", "4GB", "ST_PIPELINE_MEMORY_GIB is '4GB'; expected a number"),
         ("MEMORY_GIB", "nan", "ST_PIPELINE_MEMORY_GIB"),
+        ("SAVE_EVERY", "often", "ST_PIPELINE_SAVE_EVERY is 'often'; expected a number"),
+        ("SAVE_EVERY", "-1", "expected seconds, 0 or more"),
+        ("SAVE_EVERY", "nan", "expected seconds, 0 or more"),
     ],
 )
 def test_bad_environment_variables_are_told_by_name(monkeypatch, name: str, text: str, problem: str) -> None:
@@ -70,9 +73,9 @@ def test_bad_environment_variables_are_told_by_name(monkeypatch, name: str, text
 
 def test_settings_come_from_the_environment(monkeypatch) -> None:
     assert Compute.from_environment() == Compute()
-    for name, text in zip(SETTINGS, ("cpu", "cpu", "3", "1.5"), strict=True):
+    for name, text in zip(SETTINGS, ("cpu", "cpu", "3", "1.5", "7"), strict=True):
         monkeypatch.setenv(f"ST_PIPELINE_{name}", text)
-    assert Compute.from_environment() == Compute("cpu", "cpu", 3, memory_gib=1.5)
+    assert Compute.from_environment() == Compute("cpu", "cpu", 3, memory_gib=1.5, save_every=7)
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:7"])
