@@ -99,15 +99,15 @@ def universality(
     for stream, own in zip(found, models, strict=True):
         made = benches.write_bench(stream, own, size=size)
         _offer_raw_files(stream)
-        documents.append({"stream": stream.name, **_execute(made, periods, quiet=as_json)})
+        documents.append({"stream": stream.name, **_execute(made, stream.name, periods, quiet=as_json)})
     if as_json:
         print_json(documents)
     if any(document["failed"] or document["blocked"] for document in documents):
         raise SystemExit(1)
 
 
-def _execute(made: Stream, periods: str | None, *, quiet: bool) -> dict[str, Any]:
-    """Bring a bench up to date; its outcome and table, which is printed unless `quiet`."""
+def _execute(made: Stream, name: str, periods: str | None, *, quiet: bool) -> dict[str, Any]:
+    """Bring the bench of a stream of this name up to date; its outcome and table, which is printed unless `quiet`."""
     from st_pipeline.cli.run import execute, print_outcome
     from st_pipeline.cli.runner import scope
 
@@ -115,7 +115,7 @@ def _execute(made: Stream, periods: str | None, *, quiet: bool) -> dict[str, Any
     outcome = execute(made, scope(made, periods, None), quiet=quiet)
     table = _table(made)
     if not quiet:
-        _show(made.name, table)
+        _show(name, table)
         print_outcome(made.name, outcome, time.perf_counter() - begin)
     return {"bench": made.name, **vars(outcome), "rows": table.to_dicts()}
 
