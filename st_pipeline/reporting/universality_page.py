@@ -56,7 +56,10 @@ def bench_sections(bench: BenchResults, *, pictured: bool) -> list[str]:
         for row in bench.table.to_dicts()
     ]
     counts = bench.table.select(pl.col("seeds", "periods").max()).row(0)
-    text = f"{bench.config.description}: {counts[1]} periods, {counts[0]} seeds. {_best(bench.table)}"
+    told = ", ".join(
+        f"{count} {name}{'s' * (count != 1)}" for count, name in zip(counts, ("seed", "period"), strict=True)
+    )
+    text = f"{bench.config.description}: {told}. {_best(bench.table)}"
     picture = f"![Change of error by variant](images/{bench.picture}.png)" if pictured else ""
     return [f"## {bench.config.name}", text, "\n".join(_verdicts(bench.table)), grid(rows, COLUMNS), picture]
 

@@ -42,7 +42,7 @@ def bench(make_stream: Any) -> BenchResults:
 def test_every_row_is_held_to_its_bare_form_and_relearner_to_its_control(bench: BenchResults) -> None:
     page = "\n\n".join(bench_sections(bench, pictured=True))
     assert "## town_universality" in page
-    assert "Universality bench of town: 2 periods, 3 seeds." in page
+    assert "Universality bench of town: 3 seeds, 2 periods." in page
     assert "The best is `gru_control` at 75.6, 24.4 % below the weekly naive forecast." in page
     (line,) = [line for line in page.splitlines() if line.startswith("| `stid` | relearner")]
     assert "worse, +10.0 % (+9.0 to +12.0)" in line
