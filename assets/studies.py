@@ -8,8 +8,8 @@ from assets.common import StreamAssets, encoded, frame_metadata, table
 from assets.pictures import picture
 from resources.failures import user_errors
 from resources.lake import AVAILABLE
-from st_pipeline.model_config import StudyConfig
 from st_pipeline.storage import FRAME
+from st_pipeline.study_config import StudyConfig
 
 KINDS = ("evaluation", "diagnostics")
 

@@ -22,8 +22,9 @@ from st_pipeline.data_config import (
 )
 from st_pipeline.errors import InputError, closest
 from st_pipeline.fields import Duration, Name, Part, Whole, as_spec, fault
-from st_pipeline.model_config import BaselineConfig, CompareConfig, ModelConfig, StudyConfig
+from st_pipeline.model_config import BaselineConfig, CompareConfig, ModelConfig
 from st_pipeline.periods import Cadence, Calendar
+from st_pipeline.study_config import StudyConfig
 
 NO_PLACES = {"Factory", "localtime"}  # names of the time zone database that say nothing
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from st_pipeline.benches import PUBLISHED, SIZES
 from st_pipeline.cli.output import print_json, print_table
 from st_pipeline.errors import InputError
 
@@ -43,8 +44,8 @@ def bench() -> None:
 @click.option("--variants", metavar="A,B", help="Of bare, relearner, control, prompts; all if left out.")
 @click.option(
     "--size",
-    type=click.Choice(["published", "small"]),
-    default="published",
+    type=click.Choice(list(SIZES)),
+    default=PUBLISHED,
     show_default=True,
     help="Of the backbones.",
 )

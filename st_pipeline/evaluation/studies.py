@@ -13,8 +13,9 @@ from st_pipeline.data.protocols import PROTOCOLS
 from st_pipeline.errors import InputError
 from st_pipeline.evaluation.cost_ledger import costs
 from st_pipeline.evaluation.rows import PUBLISHED
-from st_pipeline.model_config import ModelConfig, StudyConfig
+from st_pipeline.model_config import ModelConfig
 from st_pipeline.registry import BACKBONES, STRATEGIES
+from st_pipeline.study_config import StudyConfig
 from st_pipeline.training.settings import Settings
 
 UNCHANGED = "unchanged"  # the base's value where the variants are named cases

@@ -20,7 +20,7 @@ from st_pipeline.data.quality import FLAGS
 from st_pipeline.data.tensors import SeriesTensor
 from st_pipeline.errors import InputError, closest
 from st_pipeline.evaluation.naive import NaiveForecasts
-from st_pipeline.evaluation.scoring import prepared
+from st_pipeline.evaluation.scoring import require_same_sensors
 from st_pipeline.fields import as_text
 from st_pipeline.forecasting.provenance import landed_rows
 from st_pipeline.model_config import ModelConfig
@@ -94,15 +94,17 @@ def explain(
             its truth in the period if left out.
 
     Raises:
-        InputError: the network has no such sensor, or there is no forecast issued at that time.
+        InputError: the network has no such sensor, the model was trained on other sensors, or there is no forecast
+            issued at that time.
     """
     if sensor not in data.nodes.ids:
         known = closest(sensor, data.nodes.ids)
         raise InputError(f"{config.name} has no sensor {sensor!r} in period {data.period.key}; {known}")
     row = data.nodes.ids.index(sensor)
     learner = Learner(config, model, model.runs[0])
+    require_same_sensors(learner, parts, data)
     trained = learner.restore(parts)
-    _, graph, forecaster = prepared(learner, trained, data, torch.device("cpu"))
+    forecaster, graph = trained.forecaster, data.graph
     arrays = learner.arrays(data)
     issued = issue_step(data.tensor, config, at)
     start = torch.tensor([issued - config.window + 1])

@@ -24,37 +24,14 @@ from typing import Any
 
 import pytest
 
+from drills.place import QUICK
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PERIODS = ["2024-01-01", "2024-01-08", "2024-01-15"]
 GOOD = PERIODS[:2]  # of the good stream
 PATIENCE = 1800  # seconds for both backfills: on a quiet machine they take three minutes
 FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-
-TICK = """
-import sys
-from importlib.abc import MetaPathFinder
-from importlib.util import find_spec
-
-
-class Quick(MetaPathFinder):
-    def find_spec(self, name, path, target=None):
-        if name != "dagster._daemon.controller":
-            return None
-        sys.meta_path.remove(self)
-        spec = find_spec(name)
-        run = spec.loader.exec_module
-
-        def exec_module(module):
-            run(module)
-            module.DEFAULT_DAEMON_INTERVAL_SECONDS = 6
-
-        spec.loader.exec_module = exec_module
-        return spec
-
-
-sys.meta_path.insert(0, Quick())
-"""
 
 pytestmark = pytest.mark.ui
 
@@ -112,7 +89,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, make_workspace: Any) -> Ite
     workspace.stream("broken", stepp="1h")
     quick = workspace.folder / "quick"
     quick.mkdir()
-    (quick / "sitecustomize.py").write_text(TICK)
+    (quick / "sitecustomize.py").write_text(QUICK)
     python_path = os.pathsep.join([str(quick), *filter(None, [os.environ.get("PYTHONPATH")])])
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

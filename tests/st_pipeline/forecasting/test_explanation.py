@@ -140,6 +140,9 @@ def test_what_cannot_be_explained_is_one_sentence(lived: Any) -> None:
     _, (_, data), _ = life
     with pytest.raises(InputError, match="small has no sensor 'zz' in period"):
         explained(life, "zz")
+    learner, _, (before, _) = life
+    with pytest.raises(InputError, match="was trained on other sensors than the period has; materialise small/model"):
+        explain(learner.stream, learner.model, data, before, data.nodes.ids[0], raw=RAW)
     for at in (
         data.period.start + timedelta(hours=2),
         data.period.end - timedelta(hours=1),

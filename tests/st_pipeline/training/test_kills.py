@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from st_pipeline.config import StreamConfig
-from st_pipeline.data.adjacency import ADJACENCY, Adjacency
+from st_pipeline.data.adjacency import ADJACENCY
 from st_pipeline.data.lives import NODE_SET
 from st_pipeline.data.tensors import TENSOR
+from st_pipeline.storage import Codec
 
+CODECS: dict[str, Codec[Any]] = {"tensor": TENSOR, "adjacency": ADJACENCY, "node_set": NODE_SET}
 ROOT = Path(__file__).resolve().parents[3]
 STREAM: dict[str, Any] = {
     "name": "small",
@@ -90,13 +92,11 @@ print(json.dumps(ends))
 """
 
 
-def test_killed_until_it_ends_it_gives_the_weights_of_an_undisturbed_run(make_history, tmp_path: Path) -> None:
-    data = make_history(StreamConfig.model_validate(STREAM))["2024-01-01"]
-    edges = [part.numpy() for part in (data.graph.row, data.graph.column, data.graph.weight)]
+def test_killed_until_it_ends_it_gives_the_weights_of_an_undisturbed_run(make_history, stored, tmp_path: Path) -> None:
+    network = stored(make_history(StreamConfig.model_validate(STREAM)))
     (tmp_path / "stream.json").write_text(json.dumps(STREAM))
-    (tmp_path / "tensor").write_bytes(TENSOR.dump(data.tensor))
-    (tmp_path / "adjacency").write_bytes(ADJACENCY.dump(Adjacency("2024-01-01", data.nodes.ids, {}, *edges)))
-    (tmp_path / "node_set").write_bytes(NODE_SET.dump(data.nodes))
+    for name, codec in CODECS.items():
+        (tmp_path / name).write_bytes(codec.dump(network[name]["2024-01-01"]))
     command = [sys.executable, "-c", NURSERY, str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     first, *killed, last = json.loads(done.stdout)

@@ -14,7 +14,6 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from st_pipeline.data.adjacency import Adjacency
 from st_pipeline.data.period_data import PeriodData
 from st_pipeline.errors import InputError
 from st_pipeline.training import fit as module
@@ -277,7 +276,7 @@ def test_a_cleared_journal_leaves_nothing_and_may_be_cleared_twice(cut, tmp_path
 
 
 def test_seeds_that_were_finished_are_not_trained_again(
-    make_stream, make_history, compute, tmp_path, free, killed_at
+    make_stream, make_history, compute, tmp_path, free, killed_at, stored
 ) -> None:
     stream = make_stream(
         models=[
@@ -306,16 +305,3 @@ def test_seeds_that_were_finished_are_not_trained_again(
         assert {seed: one.digest for seed, one in found["backbone"].items()} == {
             seed: one.digest for seed, one in wanted["backbone"].items()
         }
-
-
-def stored(history: dict[str, PeriodData]) -> dict[str, dict[str, Any]]:
-    """What `update` reads of some periods."""
-    graphs = {}
-    for key, data in history.items():
-        entries = [part.numpy() for part in (data.graph.row, data.graph.column, data.graph.weight)]
-        graphs[key] = Adjacency(key, data.nodes.ids, {}, *entries)
-    return {
-        "tensor": {key: data.tensor for key, data in history.items()},
-        "adjacency": graphs,
-        "node_set": {key: data.nodes for key, data in history.items()},
-    }

@@ -14,9 +14,8 @@ from typing import Any
 import pytest
 
 from st_pipeline.config import StreamConfig
-from st_pipeline.data.adjacency import ADJACENCY, Adjacency
+from st_pipeline.data.adjacency import ADJACENCY
 from st_pipeline.data.lives import NODE_SET
-from st_pipeline.data.period_data import PeriodData
 from st_pipeline.data.tensors import TENSOR
 from st_pipeline.errors import InputError
 from st_pipeline.progress import listening
@@ -75,17 +74,8 @@ def learner() -> Learner:
 
 
 @pytest.fixture
-def network(learner, make_history) -> dict[str, dict[str, Any]]:
-    history: dict[str, PeriodData] = make_history(learner.stream)
-    graphs = {}
-    for key, data in history.items():
-        entries = [part.numpy() for part in (data.graph.row, data.graph.column, data.graph.weight)]
-        graphs[key] = Adjacency(key, data.nodes.ids, {}, *entries)
-    return {
-        "tensor": {key: data.tensor for key, data in history.items()},
-        "adjacency": graphs,
-        "node_set": {key: data.nodes for key, data in history.items()},
-    }
+def network(learner, make_history, stored) -> dict[str, dict[str, Any]]:
+    return stored(make_history(learner.stream))
 
 
 @pytest.fixture

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 
 from st_pipeline.layers.node_table import restricted
 from st_pipeline.models.base import Forecaster
+from st_pipeline.training.checkpoint import Checkpoint
 from st_pipeline.types import Graph, NodeSet, SeriesShape, Window
 
 
@@ -71,3 +73,36 @@ def assert_own_network(random_window, random_graph) -> Callable[[Forecaster, Ser
         torch.testing.assert_close(found, model(some, graph.subgraph(rows)))
 
     return check
+
+
+@pytest.fixture
+def assert_loss_falls(make_learner, make_stream, make_history, compute) -> Callable[[dict[str, Any]], None]:
+    """`assert_loss_falls(backbone)`: two epochs of a first period, the second with the smaller loss."""
+
+    def check(backbone: dict[str, Any]) -> None:
+        data, epochs = next(iter(make_history(make_stream()).values())), []
+        learner = make_learner("online", prompt_pool=None, backbone=backbone)
+        learner.learn(data, None, compute=compute, progress=epochs.append)
+        assert [epoch.index for epoch in epochs] == [1, 2]
+        assert epochs[1].loss < epochs[0].loss
+
+    return check
+
+
+@pytest.fixture
+def learned_twice(make_learner, make_stream, make_history, compute) -> Callable[..., tuple[Checkpoint, Checkpoint]]:
+    """`learned_twice(backbone, below=1)`: the backbone after each of two periods, the second with new sensors.
+
+    Asserts that the loss of the first period's second epoch is below that share of its first epoch's.
+    """
+
+    def learn(backbone: dict[str, Any], *, below: float = 1) -> tuple[Checkpoint, Checkpoint]:
+        history = list(make_history(make_stream()).values())
+        learner = make_learner("online", prompt_pool=None, backbone=backbone)
+        first = learner.learn(history[0], None, compute=compute)
+        losses = first["backbone"].facts["train_loss"]
+        assert losses[1] < below * losses[0]
+        second = learner.learn(history[1], first, compute=compute, earlier=history[0])
+        return first["backbone"], second["backbone"]
+
+    return learn
