@@ -65,6 +65,7 @@ class LocalScale:
         self.bins = min(BINS, slots_per_week)
         self.hours = max(1, self.bins // 7)
         shapes = ((1, len(edges) + 1), (1, self.hours), (sensors, 1), (sensors, self.hours), (sensors, self.bins))
+        self.waiting: list[tuple[Floats, Ints, Floats, Bools]] = []
         self.factors = [
             Factor.of(*shape, guess=guess, memory=memory)
             for shape, guess, memory in zip(shapes, self.GUESS, self.MEMORY, strict=True)
@@ -91,10 +92,22 @@ class LocalScale:
         return np.maximum(product, FLOOR * (self.mean or 1.0))
 
     def learn(self, point: Floats, slot: Ints, size: Floats, seen: Bools) -> None:
-        """Move towards the absolute errors (..., H, N) of the cells that are seen."""
+        """Move towards the absolute errors (..., H, N) of the cells that are seen.
+
+        They count from the next slots on: forecasts of one step have like errors, and none may be judged by a scale
+        that has seen the error of another.
+        """
         if np.isnan(self.mean):
             self.mean = float(size[seen].mean())
-        self._update(point, slot, np.minimum(size, CAP * self.of(point, slot)), seen)
+        full = len(self.waiting) >= self.horizon  # no step is forecast more often
+        if full or (self.waiting and not np.array_equal(np.unique(slot), np.unique(self.waiting[-1][1]))):
+            self._take_in()
+        self.waiting.append((point, slot, size, seen))
+
+    def _take_in(self) -> None:
+        for point, slot, size, seen in self.waiting:
+            self._update(point, slot, np.minimum(size, CAP * self.of(point, slot)), seen)
+        self.waiting = []
 
     def for_sensors(self, rows: Ints) -> LocalScale:
         """The same for other sensors (M,), by their row here; -1 is a new one."""
