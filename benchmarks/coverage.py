@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -71,7 +72,7 @@ def walks(config: StreamConfig, every: int) -> Iterator[Walk]:
     }
     history = {key: period_data(config, key, network) for key in keys}
     minimum = config.variables[config.input_names[0]].minimum
-    for earlier, key in zip(keys, keys[1:], strict=False):
+    for earlier, key in pairwise(keys):
         told(f"{config.name} {key}")
         parts = {
             part: lake().read((config.name, name, part), earlier, CHECKPOINTS)[learner.seed] for part in model.parts
@@ -197,17 +198,26 @@ HEADER = [
 ]
 
 
+def by_horizon(walk: Walk, cells: Arrays) -> list[object]:
+    """Coverage and mean width at every horizon."""
+    low, high, scored = cells[..., 0], cells[..., -1], walk.here.scored
+    share = 100 * coverage(low, high, walk.here.truth, scored, axis=(0, 2))
+    width = np.where(scored, high - low, 0.0).sum((0, 2)) / scored.sum((0, 2))
+    return [walk.period, *(f"{one:.1f} ({wide:.0f})" for one, wide in zip(share, width, strict=True))]
+
+
 def main() -> None:
     if len(sys.argv) not in (2, 3):
         sys.exit(__doc__)
     torch.set_num_threads(1)
     config = find_stream(sys.argv[1]).config
-    lines = [
-        line
-        for walk in walks(config, int(sys.argv[2]) if len(sys.argv) == 3 else EVERY)
-        for line in rows(walk, quantiles(walk))
-    ]
+    lines, horizons = [], []
+    for walk in walks(config, int(sys.argv[2]) if len(sys.argv) == 3 else EVERY):
+        found = quantiles(walk)
+        lines += rows(walk, found)
+        horizons.append(by_horizon(walk, found[METHODS[0]]))
     print(table(HEADER, lines))
+    print(table(["adaptive, % (width)", *map(str, range(1, config.horizon + 1))], horizons))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ LEVELS = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
 FOLDS = 5  # blocks of time, each normalised by the scale of the others
 SHRINK = 100.0  # residuals of its own with which a sensor is half itself and half the group
 STEP, GROUP_STEP = 0.03, 0.1  # in scales: of a sensor, and of the group for all its sensors together
+EAGER = 4.0  # times its step that a sensor moves further while it is new
 WIDE = 2.0  # times the quantiles of a Laplace distribution, before anything is known of the errors
 
 
@@ -95,7 +96,8 @@ class Intervals:
     def _track(self, due: Ints, score: Floats, seen: Bools) -> None:
         below = score[..., None] <= self.group[due] + self.own[due]
         move = np.where(seen[..., None], self.levels - below, 0.0)  # (D, N, Q)
-        self.own[due] += STEP * move
+        young = SHRINK / (SHRINK + self.count[due])[..., None]
+        self.own[due] += STEP * (1 + EAGER * young) * move
         self.group[due] += GROUP_STEP * move.sum(1, keepdims=True) / np.maximum(seen.sum(1), 1)[:, None, None]
         self.count[due] += seen
 

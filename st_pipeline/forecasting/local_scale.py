@@ -105,8 +105,8 @@ class LocalScale:
         self.waiting.append((point, slot, size, seen))
 
     def _take_in(self) -> None:
-        for point, slot, size, seen in self.waiting:
-            self._update(point, slot, np.minimum(size, CAP * self.of(point, slot)), seen)
+        point, slot, size, seen = (np.concatenate(parts) for parts in zip(*self.waiting, strict=True))
+        self._update(point, slot, np.minimum(size, CAP * self.of(point, slot)), seen)
         self.waiting = []
 
     def for_sensors(self, rows: Ints) -> LocalScale:
@@ -119,12 +119,12 @@ class LocalScale:
         return other
 
     def _update(self, point: Floats, slot: Ints, size: Floats, seen: Bools) -> None:
-        per_visit = self.hours / (self.horizon * self.slots / 7)  # an hour is seen in all its steps, at each horizon
+        per_day = 7 / (self.horizon * self.slots)  # a sensor is seen in every slot, at each horizon
         sensors = self.factors[2].mean.shape[0]
         columns = (len(self.edges) + 1, self.hours, 1, self.hours, self.hours)
         ratio = size[seen] / (self.mean or 1.0)
         for place, (factor, cells) in enumerate(self._cells(point, slot)):
-            weight = per_visit * columns[place] / self.hours / (sensors if place < 2 else 1)
+            weight = per_day * columns[place] / (sensors if place < 2 else 1)
             chosen = np.broadcast_to(cells, seen.shape)[seen]
             factor.update(chosen, ratio, weight)
             ratio = np.minimum(ratio / np.maximum(factor.mean.reshape(-1)[chosen], FLOOR), CAP)
