@@ -28,6 +28,7 @@ COMMANDS = {
     "shadow": "champion",
     "freeze": "champion",
     "unfreeze": "champion",
+    "sensors": "sensors",
     "check": "check",
     "new": "new",
     "doctor": "doctor",
