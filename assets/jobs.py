@@ -18,11 +18,28 @@ def stream_job(stream: Stream) -> UnresolvedAssetJobDefinition:
     )
 
 
+def why_frozen(stream: Stream) -> str | None:
+    """Why nothing is to be learned at present; None where learning goes on."""
+    from st_pipeline.forecasting.serving import serving
+
+    found = serving(stream.config)
+    if not found.frozen:
+        return None
+    last = next(event for event in reversed(found.history) if event.action == "freeze").row()
+    reason = f": {last['reason']}" if last["reason"] else ""
+    return (
+        f"{stream.name} is frozen by {last['by']} since {last['when']}{reason}; {found.champion} serves on, "
+        f"`st-pipeline unfreeze {stream.name}` lets it learn again"
+    )
+
+
 def stream_schedule(stream: Stream, job: UnresolvedAssetJobDefinition) -> dg.ScheduleDefinition:
     """Runs the newest complete period shortly after it ends; off until it is switched on."""
     calendar = stream.config.calendar
 
     def evaluate(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        if frozen := why_frozen(stream):
+            return dg.SkipReason(frozen)
         now = context.scheduled_execution_time or datetime.now(UTC)
         done = [period for period in calendar.periods(now) if period.end <= now]
         if not done:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
+import polars as pl
 
 from assets.common import StreamAssets, encoded, frame_metadata, table
 from assets.gate import check_results, gate_checks, refuse
@@ -13,6 +14,8 @@ from resources.failures import user_errors
 from resources.lake import HISTORY, PREVIOUS
 from st_pipeline.data.verdict import Gate
 from st_pipeline.storage import FRAME
+
+SHOWN = 5  # sensors named in a warning
 
 
 def network_assets(of: StreamAssets) -> list[dg.AssetsDefinition]:
@@ -36,7 +39,7 @@ def network_assets(of: StreamAssets) -> list[dg.AssetsDefinition]:
         from st_pipeline.data.summaries import network_summary, sensor_summary
 
         with user_errors():
-            frame = clean(raw_readings, config, of.period(context))
+            frame = clean(raw_readings, config, of.period(context), sensors)
         verdict = gate.readings(config, network_summary(frame, config), sensor_summary(frame, sensors, config))
         yield from check_results(verdict, of.key("readings"))
         refuse(verdict)
@@ -139,18 +142,29 @@ def network_assets(of: StreamAssets) -> list[dg.AssetsDefinition]:
         partitions_def=of.partitions,
         io_manager_key="frames",
         kinds={"polars", "parquet"},
+        check_specs=[
+            dg.AssetCheckSpec(
+                "same_units",
+                asset=of.key("drift"),
+                description="No sensor's level has changed by a factor between known units.",
+                partitions_def=of.partitions,
+            )
+        ],
         description="How each sensor's readings differ from the period before: stability index, Wasserstein distance.",
         **of.common("drift", of.config("target")),
     )
-    def drift(context: dg.AssetExecutionContext, tensors: Any) -> dg.Output[Any]:
-        from st_pipeline.data.drift import NOTABLE, drift_table
+    def drift(context: dg.AssetExecutionContext, tensors: Any) -> Iterator[Any]:
+        from st_pipeline.data.drift import NOTABLE, drift_table, unit_suspects
 
         earlier = [key for key in tensors if key != context.partition_key]
         with user_errors():
-            frame = drift_table(tensors[context.partition_key], tensors[earlier[0]] if earlier else None)
+            current, previous = tensors[context.partition_key], tensors[earlier[0]] if earlier else None
+            frame = drift_table(current, previous)
+            suspects = unit_suspects(current, previous)
         numbers = {"shifted_sensors": int((frame["psi"] > NOTABLE).sum()), "median_psi": frame["psi"].median()}
         known = {name: value for name, value in numbers.items() if value is not None}
-        return encoded(
+        yield _same_units(of.key("drift"), suspects)
+        yield encoded(
             frame,
             FRAME,
             {
@@ -161,3 +175,21 @@ def network_assets(of: StreamAssets) -> list[dg.AssetsDefinition]:
         )
 
     return [readings, node_set, tensor, adjacency, drift]
+
+
+def _same_units(key: dg.AssetKey, suspects: pl.DataFrame) -> dg.AssetCheckResult:
+    """A warning for sensors that may measure in another unit since this period."""
+    told = [
+        f"{row['sensor_id']} times {row['ratio']:.4g}, as between {row['between']}"
+        for row in suspects.head(SHOWN).iter_rows(named=True)
+    ]
+    more = f" and {len(suspects) - SHOWN} more" if len(suspects) > SHOWN else ""
+    hint = "; if a unit was changed, say so with unit_factor and valid_from in the sensor table"
+    return dg.AssetCheckResult(
+        check_name="same_units",
+        asset_key=key,
+        passed=suspects.is_empty(),
+        severity=dg.AssetCheckSeverity.WARN,
+        description="; ".join(told) + more + hint if told else "no level has changed so",
+        metadata={"suspects": len(suspects), "table": table(suspects)},
+    )

@@ -12,7 +12,6 @@ from resources.source import SourceResource
 from st_pipeline.data.inventory import inventory
 from st_pipeline.data.summaries import raw_summary
 from st_pipeline.data.verdict import Gate
-from st_pipeline.readers.base import SENSOR_SCHEMA
 from st_pipeline.storage import FRAME
 
 
@@ -45,7 +44,8 @@ def raw_assets(of: StreamAssets) -> list[dg.AssetsDefinition]:
     )
     def sensors(source: SourceResource, gate: dg.ResourceParam[Gate]) -> Iterator[Any]:
         with user_errors():
-            frame = source.reader(stream).sensors().sort(list(SENSOR_SCHEMA))
+            frame = source.reader(stream).sensors()
+            frame = frame.sort(frame.columns)
         verdict = gate.sensors(stream.config, frame)
         yield from check_results(verdict, of.key("sensors"))
         refuse(verdict)

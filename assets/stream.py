@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import dagster as dg
 
 from assets.analyses import drill_asset, insight_asset, prompt_analysis_asset
+from assets.champion import champion_asset
 from assets.common import StreamAssets
 from assets.evaluations import baseline_asset, evaluation_asset, naive_asset
 from assets.models import model_asset
@@ -40,6 +41,7 @@ def stream_assets(stream: Stream) -> list[dg.AssetsDefinition]:
         naive_asset(of),
         *(baseline_asset(of, baseline) for baseline in stream.config.baselines),
         *result_assets(of),
+        champion_asset(of),
         *(study_asset(of, study) for study in stream.config.studies),
     ]
 

@@ -50,6 +50,7 @@ class StreamConfig(Part):
     split: SplitConfig = SplitConfig()
     models: tuple[ModelConfig, ...] = ()
     champion: str = Field("", description="the model the report shows; the first one if left out")
+    challengers: tuple[str, ...] = Field((), description="models that may be promoted to champion; all if left out")
     baselines: tuple[Annotated[BaselineConfig, BeforeValidator(as_spec)], ...] = ()
     compare: CompareConfig | None = None
     studies: tuple[StudyConfig, ...] = ()
@@ -178,6 +179,13 @@ class StreamConfig(Part):
         own = [model.name for model in self.models]
         if self.champion and self.champion not in own:
             raise fault(f"{self.champion!r} is no model of the stream; {closest(self.champion, own)}", "champion")
+        for name in self.challengers:
+            if name not in own:
+                raise fault(f"{name!r} is no model of the stream; {closest(name, own)}", "challengers")
+            if name == self.shown_model:
+                raise fault(f"{name!r} is the champion; a challenger is another model", "challengers")
+        if len(set(self.challengers)) < len(self.challengers):
+            raise fault(f"challengers are {list(self.challengers)}; expected each once", "challengers")
         self._check_models()
         return self
 

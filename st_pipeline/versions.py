@@ -17,6 +17,7 @@ VERSIONS = {
     "baseline": 1,
     "report": 2,
     "leaderboard": 1,
+    "champion": 1,
     "comparison": 1,
     "study": 1,
     "drill": 1,

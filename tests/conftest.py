@@ -367,3 +367,63 @@ def compute() -> Compute:
     from st_pipeline.training.compute import Compute
 
     return Compute(device="cpu", threads=1)
+
+
+@pytest.fixture(scope="session")
+def made_losses() -> Callable[..., pl.DataFrame]:
+    """`made_losses("eac", "2024-01-01", shift=0.0)`: 240 windows of 3 steps; models share what is hard to forecast."""
+
+    def make(model: str, period: str, *, shift: float = 0.0, protocol: str = "sound", **facts: Any) -> pl.DataFrame:
+        windows, steps = 240, 3
+        shared = 5 + np.abs(np.random.default_rng([1, *period.encode()]).normal(size=windows * steps))
+        own = np.random.default_rng([2, *model.encode(), *period.encode()]).normal(size=windows * steps)
+        error = 10 * (shared + shift + 0.2 * own)
+        columns = {
+            "issued_at": np.repeat(HOUR * np.arange(windows), steps),
+            "horizon": np.tile(np.arange(1, steps + 1), windows),
+            **dict.fromkeys(("absolute", "square", "absolute_nonzero"), error),
+            **dict.fromkeys(("cells", "cells_nonzero"), np.full(windows * steps, 10)),
+        }
+        named = {"stream": "small", "model": model, "protocol": protocol, "seed": 1, "period": period}
+        named |= {"trained_through": period, "data": "d", "split": "s", "mask": "m", **facts}
+        return pl.DataFrame(columns).with_columns(
+            *(
+                pl.lit(value, dtype=pl.Int64 if name == "seed" else pl.String).alias(name)
+                for name, value in named.items()
+            )
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def made_drill() -> Callable[..., pl.DataFrame]:
+    """`made_drill("eac", "2024-01-01", losses={"noise": 10.0}, failed=("noise",))`: a drill of one seed."""
+    from st_pipeline.evaluation.drill import CLEAN, DRILL_SCHEMA
+
+    def make(model: str, period: str, losses: dict[str, float | None], *, failed: tuple[str, ...] = ()) -> pl.DataFrame:
+        names = {"stream": "small", "model": model, "protocol": "sound", "seed": 1, "period": period}
+        rows = [
+            {**names, "scenario": name, "survived": name not in failed, "mae": 1.0, "weekly_mae": 2.0, "skill": 50.0}
+            | {"worst": 9.0, "skill_loss": loss}
+            for name, loss in {CLEAN: 0.0, **losses}.items()
+        ]
+        return pl.DataFrame(rows, schema=DRILL_SCHEMA)
+
+    return make
+
+
+@pytest.fixture
+def fill_losses(workspace: Workspace, made_losses: Callable[..., pl.DataFrame]) -> Callable[..., None]:
+    """`fill_losses("small", {"eac": 0.0, "online": (-1.0, 0.5)})`: losses in the lake, one period a week."""
+    from st_pipeline.storage import FRAME, lake
+
+    def fill(stream: str, shifts: dict[str, float | tuple[float, ...]]) -> None:
+        for model, shift in shifts.items():
+            by_period = shift if isinstance(shift, tuple) else (shift, shift, shift)
+            for place, value in enumerate(by_period):
+                key = date(2024, 1, 1 + 7 * place).isoformat()
+                frame = made_losses(model, key, shift=value, stream=stream)
+                lake().write((stream, model, "losses"), key, FRAME, FRAME.dump(frame))
+
+    return fill

@@ -98,7 +98,7 @@ def _examine_period(
     row["ids"] = set(raw["sensor_id"].drop_nulls().unique().to_list())
     if raw_verdict.failures:
         return row, [_named(raw_verdict, period.key)], None
-    frame = clean(raw, config, period)
+    frame = clean(raw, config, period, sensors)
     network = network_summary(frame, config)
     verdict = gate.readings(config, network, sensor_summary(frame, sensors, config))
     whole = network.row(0, named=True)

@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from st_pipeline.cli.output import console, print_json, print_table, shown
 from st_pipeline.errors import InputError
+from st_pipeline.forecasting.serving import serving_model
 from st_pipeline.storage import FRAME, Codec, lake
 from st_pipeline.streams import find_stream
 
@@ -29,7 +30,7 @@ MOVING = 10  # sensors shown
 @click.option(
     "--at", metavar="TIME", help="When the forecast is issued, e.g. 2014-12-01T08:00; the stream's own clock."
 )
-@click.option("--model", metavar="NAME", help="Of the stream; by default the champion.")
+@click.option("--model", metavar="NAME", help="Of the stream; by default the one that serves.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def explain(stream: str, sensor: str, at: str | None, model: str | None, as_json: bool) -> None:
     """A forecast of SENSOR: the readings it was made of with their files and rows, other sensors, prompt and model.
@@ -38,9 +39,7 @@ def explain(stream: str, sensor: str, at: str | None, model: str | None, as_json
     last one of the newest period.
     """
     config = find_stream(stream).config
-    chosen = config.model(model or config.shown_model) if model or config.shown_model else None
-    if chosen is None:
-        raise InputError(f"stream {stream!r} has no model; add one under `models` to its file")
+    chosen = config.model(model) if model else serving_model(config)
     moment = None if at is None else _moment(at, config)
     explanation = _explained(config, chosen, sensor, moment)
     if as_json:

@@ -277,10 +277,11 @@ def _failures(
         if made and not names:
             names = [f"{_name(check.asset_key, period)}, check {check.name}" for check in made.check_keys]
         for name in names or [str(event.step_key)]:
-            yield name, _sentence(event.step_failure_data)
+            yield name, sentence(event.step_failure_data)
 
 
-def _sentence(data: Any) -> str:
+def sentence(data: Any) -> str:
+    """What a failed step says."""
     if data.user_failure_data and data.user_failure_data.description:
         return str(data.user_failure_data.description)
     error = data.error

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from st_pipeline.config import StreamConfig
 from st_pipeline.data.clock import common_shift, resolve, shifted, step_count, step_index, step_times
 from st_pipeline.data.quality import DUPLICATE, FLAGS, OFF_GRID, flag_sensors
+from st_pipeline.data.units import in_stream_unit
 from st_pipeline.periods import Period
 
 FLAG = pl.Enum(list(FLAGS))
@@ -38,14 +39,16 @@ class Rows:
     strays: pl.DataFrame  # rows between steps, outside the period or in a skipped hour
 
 
-def clean(raw: pl.DataFrame, config: StreamConfig, period: Period) -> pl.DataFrame:
+def clean(raw: pl.DataFrame, config: StreamConfig, period: Period, sensors: pl.DataFrame | None = None) -> pl.DataFrame:
     """Readings of one period: sensor_id, timestamp (UTC, interval start), copy, and per variable a value and a flag.
 
     Every sensor with a row has every step of the period; a cell without one is `missing`. `copy` 0 is the row that
-    stands for its cell, further copies are rows that were landed and are not used. Values are never altered. The
+    stands for its cell, further copies are rows that were landed and are not used. Values are altered only where
+    the sensor table gives a unit of their own (`units.in_stream_unit`), and then before any quality rule. The
     order of the raw rows does not matter. Rows without a sensor id stay in the raw readings only.
     """
     count = step_count(period, config.step)
+    raw = raw if sensors is None else in_stream_unit(raw, sensors, config)
     named = raw.filter(pl.col("sensor_id").is_not_null()) if raw["sensor_id"].null_count() else raw
     named = named.with_columns(pl.col("sensor_id").cast(pl.Categorical))
     ids = distinct(named["sensor_id"])

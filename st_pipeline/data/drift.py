@@ -1,4 +1,4 @@
-"""How the readings of each sensor differ from the period before."""
+"""How the readings of each sensor differ from the period before, and changes of level that look like another unit."""
 
 from __future__ import annotations
 
@@ -13,6 +13,22 @@ BINS = 10
 FLOOR = 1e-4  # share of an empty bin, which keeps the index finite
 MIN_CELLS = 48
 NOTABLE = 0.25  # a population stability index above this is customarily called a shift
+QUANTILES = (0.25, 0.5, 0.75, 0.95)
+ALIKE = 0.15  # by which the ratios of the quantiles may differ from their median: another unit scales them all alike
+NEAR = 0.08  # by which that median may differ from a known factor
+KNOWN = {
+    1.609344: "miles and kilometres",
+    3.280840: "metres and feet",
+    3.6: "metres per second and kilometres per hour",
+    2.204623: "kilograms and pounds",
+    4.0: "15 minutes and an hour",
+    12.0: "5 minutes and an hour",
+    60.0: "a minute and an hour",
+    10.0: "a power of ten",
+    100.0: "a power of ten",
+    1000.0: "a power of ten",
+}
+SUSPECT_SCHEMA = {"sensor_id": pl.String, "ratio": pl.Float64, "factor": pl.Float64, "between": pl.String}
 
 
 def drift_table(current: SeriesTensor, previous: SeriesTensor | None) -> pl.DataFrame:
@@ -21,9 +37,9 @@ def drift_table(current: SeriesTensor, previous: SeriesTensor | None) -> pl.Data
     `psi` is the population stability index over the deciles of the previous period, `wasserstein` the distance of the
     distributions in the target's unit; both are null without enough observed cells in both periods.
     """
-    before = {} if previous is None else _observed(previous)
+    before = {} if previous is None else observed_target(previous)
     rows = []
-    for name, values in _observed(current).items():
+    for name, values in observed_target(current).items():
         old = before.get(name, np.zeros(0))
         comparable = min(len(values), len(old)) >= MIN_CELLS
         rows.append(
@@ -58,6 +74,32 @@ def stability_index(expected: NDArray[np.floating], actual: NDArray[np.floating]
     return float(((a - e) * np.log(a / e)).sum())
 
 
-def _observed(tensor: SeriesTensor) -> dict[str, NDArray[np.float32]]:
+def unit_suspects(current: SeriesTensor, previous: SeriesTensor | None) -> pl.DataFrame:
+    """Sensors whose readings are those of the period before times a factor between known units: `SUSPECT_SCHEMA`.
+
+    Every quantile has to have changed by about the same ratio; one of a sensor without enough readings is not judged.
+    """
+    before = {} if previous is None else observed_target(previous)
+    rows = []
+    for name, values in observed_target(current).items():
+        old = before.get(name, np.zeros(0))
+        if min(len(values), len(old)) < MIN_CELLS:
+            continue
+        now, then = (np.quantile(part.astype(np.float64), QUANTILES) for part in (values, old))
+        if (then <= 0).any() or (now <= 0).any():
+            continue
+        ratio = float(np.median(now / then))
+        if np.abs(now / then / ratio - 1).max() > ALIKE:
+            continue
+        away, factor, between = min(
+            (abs(ratio / factor - 1), factor, text) for known, text in KNOWN.items() for factor in (known, 1 / known)
+        )
+        if away <= NEAR:
+            rows.append({"sensor_id": name, "ratio": ratio, "factor": factor, "between": between})
+    return pl.DataFrame(rows, schema=SUSPECT_SCHEMA).sort("sensor_id")
+
+
+def observed_target(tensor: SeriesTensor) -> dict[str, NDArray[np.float32]]:
+    """Sensor -> observed readings of the target."""
     seen = tensor.observed[..., 0]
     return {name: tensor.values[seen[:, node], node, 0] for node, name in enumerate(tensor.sensor_ids)}

@@ -23,6 +23,10 @@ SENSOR_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "valid_from": pl.Date,
     "name": pl.String,
 }
+UNIT_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {  # beside the others, where a sensor table has factors
+    "unit": pl.String,
+    "unit_factor": pl.Float64,
+}
 EDGE_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "source": pl.String,
     "target": pl.String,
@@ -103,7 +107,10 @@ class Reader(ABC):
 
     @abstractmethod
     def sensors(self) -> pl.DataFrame:
-        """Static facts, one row per sensor and position: `SENSOR_SCHEMA`; empty where the source has none."""
+        """Static facts, one row per sensor and position: `SENSOR_SCHEMA`; empty where the source has none.
+
+        With `UNIT_SCHEMA` behind it where the source gives factors between units.
+        """
 
     @abstractmethod
     def readings(self, period: Period) -> pl.DataFrame:

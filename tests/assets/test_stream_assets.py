@@ -47,7 +47,7 @@ def test_keys_are_those_of_the_architecture() -> None:
     models = ["eac/backbone", "eac/prompt_pool", "eac/prompt_analysis", "eac/drill", "online/backbone", "online/drill"]
     kinds = ("evaluation", "losses", "diagnostics")
     scores = [f"{name}/{part}" for name in ("eac", "online", "naive") for part in kinds]
-    expected = {f"net/{name}" for name in (*network, *models, *scores, "report", "leaderboard")}
+    expected = {f"net/{name}" for name in (*network, *models, *scores, "report", "leaderboard", "champion")}
     assert set(by_key(stream_of())) == expected
 
 

@@ -214,6 +214,8 @@ def test_limits_are_finite(key: str, number: float) -> None:
         ({"variables": {"flwo": {}}}, "did you mean 'flow'?"),
         ({"variables": {"flow": {"minimum": 5, "maximum": 5}}}, "minimum 5.0 is not below maximum 5.0"),
         ({"champion": "eac"}, "'eac' is no model of the stream; there are none"),
+        ({"models": [MODEL], "challengers": ["eca"]}, "'eca' is no model of the stream; did you mean 'eac'?"),
+        ({"models": [MODEL], "challengers": ["eac"]}, "'eac' is the champion; a challenger is another model"),
         ({"models": [MODEL, MODEL]}, "two models are called 'eac'"),
         ({"models": [MODEL | {"seed": 1, "seeds": [1]}]}, "both 'seed' and 'seeds' are given"),
         ({"models": [MODEL | {"seeds": [1, 2, 1]}]}, "expected each once"),

@@ -13,7 +13,7 @@ import polars as pl
 from st_pipeline.data_config import READING_COLUMNS
 from st_pipeline.errors import InputError
 from st_pipeline.periods import Period
-from st_pipeline.readers.base import EDGE_SCHEMA, SENSOR_SCHEMA, Reader, SourceContext
+from st_pipeline.readers.base import EDGE_SCHEMA, SENSOR_SCHEMA, UNIT_SCHEMA, Reader, SourceContext
 from st_pipeline.readers.parts.columns import NAMES, RAW, TimeFormat, is_zoned, number, refuse_unread, text, time
 from st_pipeline.readers.parts.columns import names as as_names
 from st_pipeline.readers.parts.csv_table import CsvOptions, is_encoding
@@ -68,8 +68,22 @@ class LongTableReader(Reader):
         files = self._files("sensors")
         if not files:
             return pl.DataFrame(schema=SENSOR_SCHEMA)
-        columns = {name: self.context.column(name) for name in SENSOR_SCHEMA}
-        return pl.concat([self._facts(file, columns, SENSOR_SCHEMA, {"sensor_id"}) for file in files])
+        return pl.concat([self.sensor_table(file) for file in files], how="diagonal")
+
+    def sensor_table(self, file: Path) -> pl.DataFrame:
+        """Static facts from one table, as `sensors` gives them.
+
+        Raises:
+            InputError: the file cannot be read, or holds something else.
+        """
+        columns = {name: self.context.column(name) for name in SENSOR_SCHEMA} | {name: name for name in UNIT_SCHEMA}
+        frame = self._facts(file, columns, {**SENSOR_SCHEMA, **UNIT_SCHEMA}, {"sensor_id"})
+        if len(bad := frame.filter(pl.col("unit_factor") <= 0)):
+            raise InputError(
+                f"{file}: sensor {bad['sensor_id'][0]!r}: unit_factor: found {bad['unit_factor'][0]:g}, expected a "
+                "number above 0 that its readings are multiplied by"
+            )
+        return frame if frame["unit_factor"].is_not_null().any() else frame.drop(*UNIT_SCHEMA)
 
     def edges(self, period: Period) -> pl.DataFrame:
         files = self._files("edges")
@@ -159,7 +173,7 @@ class LongTableReader(Reader):
         least: float = -math.inf,
     ) -> pl.DataFrame:
         """A small table of facts: ids as text, numbers from `least` on, dates; columns the file lacks are null."""
-        mapped = {name for name in schema if name in self.context.config.source.columns}
+        mapped = {name for name in schema if name in self.context.config.source.columns} - set(UNIT_SCHEMA)
         with told(file, self.style.csv):
             optional = set(schema) - needed - mapped
             frame = pl.concat(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import wasserstein_distance
 
-from st_pipeline.data.drift import FLOOR, MIN_CELLS, NOTABLE, drift_table, stability_index
+from st_pipeline.data.drift import FLOOR, MIN_CELLS, NOTABLE, drift_table, stability_index, unit_suspects
 from st_pipeline.data.quality import FLAGS
 from st_pipeline.data.tensors import SeriesTensor
 
@@ -98,3 +98,25 @@ def test_new_sensors_and_silent_ones_have_nothing_to_compare(make_tensor: MakeTe
     assert table["mean"].is_null().to_list() == [True, False]
     assert table.select("mean_before", "psi", "wasserstein").null_count().row(0) == (2, 2, 2)
     assert drift_table(make_tensor(values, "ab"), None).schema == table.schema
+
+
+@pytest.mark.parametrize("factor", [1.609344, 1 / 3.6, 12.0, 0.001])
+def test_a_level_that_changes_by_a_known_factor_is_suspected(make_tensor: MakeTensor, factor: float) -> None:
+    before = np.abs(np.random.default_rng(0).normal(50, 10, (400, 3)))
+    after = np.abs(np.random.default_rng(1).normal(50, 10, (400, 3))) * [1, factor, 1]
+    (row,) = unit_suspects(make_tensor(after, "abc"), make_tensor(before, "abc")).to_dicts()
+    assert row["sensor_id"] == "b" and row["factor"] == pytest.approx(factor, rel=0.01)
+
+
+@pytest.mark.parametrize("change", [lambda x: x, lambda x: x * 1.4, lambda x: x + 200, lambda x: x * 0, lambda x: -x])
+def test_other_changes_are_not(make_tensor: MakeTensor, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    before = np.abs(np.random.default_rng(0).normal(50, 10, (400, 1)))
+    assert unit_suspects(make_tensor(change(before), "a"), make_tensor(before, "a")).is_empty()
+
+
+def test_without_enough_readings_in_both_periods_nothing_is_suspected(make_tensor: MakeTensor) -> None:
+    values = np.abs(np.random.default_rng(0).normal(50, 10, (400, 1)))
+    few = make_tensor(values[: MIN_CELLS - 1], "a")
+    assert unit_suspects(make_tensor(values * 10, "a"), None).is_empty()
+    assert unit_suspects(make_tensor(values * 10, "a"), few).is_empty()
+    assert unit_suspects(make_tensor(values * 10, "a"), make_tensor(values, "b")).is_empty()
