@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
+from assets.alerts import tell_of_files
 from resources.catch_up import STEP, CatchUp, Step, Wait
 from resources.source import open_source
 from st_pipeline.landing.watch import Watch, look_again
@@ -30,6 +31,7 @@ def new_data_sensor(stream: Stream, job: UnresolvedAssetJobDefinition) -> dg.Sen
     )
     def new_data(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         watch, waiting = look_again(stream, open_source(stream), lake(), Watch.load(context.cursor))
+        tell_of_files(stream, watch.fault)
         step: Step | Wait | None = Wait(waiting) if waiting else None
         repository = context.repository_def
         assert repository is not None
@@ -55,13 +57,13 @@ def _request(step: Step, stream: Stream, repository: dg.RepositoryDefinition) ->
 
 def only_missing(step: Step, repository: dg.RepositoryDefinition) -> dict[str, Any]:
     """Run configuration that has forecasts issued already left alone, where the run makes forecasts."""
-    made = repository.assets_defs_by_key
     ops = {}
     for key in step.keys:
-        definition = made[key].node_def if key in made else None
-        schema = definition.config_schema.config_type if definition and definition.config_schema else None
-        if key.path[-1] == "forecast" and schema is not None and ONLY_MISSING in getattr(schema, "fields", {}):
-            ops[definition.name] = {"config": {ONLY_MISSING: True}}
+        made = repository.assets_defs_by_key.get(key)
+        node = made.node_def if made else None
+        schema = node.config_schema.config_type if node and node.config_schema else None
+        if node and key.path[-1] == "forecast" and ONLY_MISSING in getattr(schema, "fields", {}):
+            ops[node.name] = {"config": {ONLY_MISSING: True}}
     return {"ops": ops} if ops else {}
 
 

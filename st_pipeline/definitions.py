@@ -6,6 +6,7 @@ import warnings
 
 import dagster as dg
 
+from assets.alerts import alerts, run_sensors
 from assets.automation import new_data_sensor
 from assets.jobs import stream_job, stream_schedule
 from assets.stream import assets_or_fault, fault_assets
@@ -28,7 +29,7 @@ def build() -> dg.Definitions:
     assets: list[dg.AssetsDefinition] = []
     checks: list[dg.AssetChecksDefinition] = []
     jobs, schedules = [], []
-    sensors = [lost_retries]
+    sensors = [lost_retries, alerts, *run_sensors()]
     for stream in streams:
         made = assets_or_fault(stream)
         if isinstance(made, StreamFault):

@@ -24,6 +24,8 @@ COMMANDS = {
     "explain": "explain",
     "check": "check",
     "new": "new",
+    "plan": "plan",
+    "alerts": "alerts",
     "doctor": "doctor",
 }
 

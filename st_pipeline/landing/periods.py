@@ -8,6 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
+from st_pipeline.data.inventory import facts
 from st_pipeline.errors import InputError
 from st_pipeline.periods import Calendar, Period
 from st_pipeline.readers.base import Reader
@@ -75,3 +76,43 @@ def is_over(period: Period, step_seconds: float, lake: Lake, stream: str, now: d
         return False
     end = period.end.astimezone(UTC) if newest.tzinfo else period.end.replace(tzinfo=None)
     return bool((end - newest).total_seconds() <= step_seconds)
+
+
+def row_changes(reader: Reader, lake: Lake, stream: str, period: Period) -> dict[str, int]:
+    """How many rows of a period came, and how many went, since it was landed; a corrected row is one of each.
+
+    Raises:
+        InputError: a raw file, or what was landed, cannot be read.
+    """
+    now = _rows(reader.readings(period))
+    key = (stream, "raw_readings")
+    if not lake.exists(key, period.key, FRAME):
+        return {"came": len(now), "went": 0}
+    before = _rows(lake.read(key, period.key, FRAME))
+    columns = [name for name in now.columns if name in before.columns]
+    came = now.join(before, on=columns, how="anti", nulls_equal=True)
+    went = before.join(now, on=columns, how="anti", nulls_equal=True)
+    return {"came": len(came), "went": len(went)}
+
+
+def _rows(frame: pl.DataFrame) -> pl.DataFrame:
+    """Landed rows without where they lay, ids as text."""
+    return frame.drop("file", "row").with_columns(pl.col("sensor_id").cast(pl.String))
+
+
+def changed_files(reader: Reader, recorded: set[tuple[str, str]]) -> tuple[list[Path], list[str]]:
+    """Files whose name and digest are not in the recorded inventory, and recorded names that are gone or differ.
+
+    Raises:
+        InputError: a file cannot be read.
+    """
+    found = {file: (file.name, facts(file)[1]) for file in reader.files()}
+    new = [file for file, known in found.items() if known not in recorded]
+    return new, sorted({name for name, _ in recorded - set(found.values())})
+
+
+def recorded_files(lake: Lake, stream: str) -> set[tuple[str, str]]:
+    """Name and digest of the files in the newest inventory; empty if there is none."""
+    if not lake.exists((stream, "raw_files"), None, FRAME):
+        return set()
+    return set(lake.read((stream, "raw_files"), None, FRAME).select("file", "digest").iter_rows())

@@ -13,7 +13,7 @@ from typing import Self
 from st_pipeline.data.inventory import facts
 from st_pipeline.errors import InputError
 from st_pipeline.landing.files import Stat, in_the_writing, look, stats
-from st_pipeline.landing.periods import differs, known_periods, landed_from
+from st_pipeline.landing.periods import differs, known_periods, landed_from, recorded_files
 from st_pipeline.readers.base import Reader
 from st_pipeline.storage import FRAME, HTML, Lake
 from st_pipeline.streams import Stream
@@ -64,8 +64,8 @@ class Watch:
 
     def done(self, period: str) -> Self:
         """The state when a period is up to date."""
-        rest = {name: tuple(key for key in getattr(self, name) if key != period) for name in ("changed", "pending")}
-        return replace(self, **rest)
+        changed = tuple(key for key in self.changed if key != period)
+        return replace(self, changed=changed, pending=tuple(key for key in self.pending if key != period))
 
 
 def look_again(
@@ -99,7 +99,7 @@ def _take_account(
 ) -> Watch:
     """Digest what looks new, and note the periods that new content touches."""
     known, examine, touched = dict(watch.known), set(watch.examine), False
-    recorded = set() if known else _recorded(lake, stream.name)
+    recorded = set() if known else recorded_files(lake, stream.name)
     gone = [label for label in known if label not in files]
     for label in gone:
         del known[label]
@@ -120,13 +120,6 @@ def _take_account(
         other += sorted({name for name, _ in recorded} - {file.name for file in files.values()})
     examine |= set(landed_from(lake, stream.name, other)) if other else set()
     return replace(watch, known=known, examine=tuple(sorted(examine)), facts=watch.facts or touched)
-
-
-def _recorded(lake: Lake, stream: str) -> set[tuple[str, str]]:
-    """Name and digest of the files in the newest inventory, where a stream was run before it was watched."""
-    if not lake.exists((stream, "raw_files"), None, FRAME):
-        return set()
-    return set(lake.read((stream, "raw_files"), None, FRAME).select("file", "digest").iter_rows())
 
 
 def _compare(stream: Stream, reader: Reader, lake: Lake, watch: Watch, moment: float, deadline: float) -> Watch:
