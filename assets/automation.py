@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from assets.alerts import tell_of_files
-from resources.catch_up import STEP, CatchUp, Step, Wait
+from assets.jobs import only_missing
+from resources.catch_up import STAGE, STEP, CatchUp, Step, Wait
 from resources.source import open_source
 from st_pipeline.landing.watch import Watch, look_again
 from st_pipeline.storage import lake
 from st_pipeline.streams import Stream
 
 STREAM = "st_pipeline/stream"
-ONLY_MISSING = "only_missing"  # option of `forecast`: issued forecasts stay
 
 
 def new_data_sensor(stream: Stream, job: UnresolvedAssetJobDefinition) -> dg.SensorDefinition:
@@ -50,21 +48,9 @@ def _request(step: Step, stream: Stream, repository: dg.RepositoryDefinition) ->
         run_key=step.name,
         partition_key=step.period,
         asset_selection=list(step.keys),
-        run_config=only_missing(step, repository),
-        tags={STEP: step.name, STREAM: stream.name},
+        run_config=only_missing(step.keys, repository.assets_defs_by_key),
+        tags={STEP: step.name, STAGE: step.stage, STREAM: stream.name},
     )
-
-
-def only_missing(step: Step, repository: dg.RepositoryDefinition) -> dict[str, Any]:
-    """Run configuration that has forecasts issued already left alone, where the run makes forecasts."""
-    ops = {}
-    for key in step.keys:
-        made = repository.assets_defs_by_key.get(key)
-        node = made.node_def if made else None
-        schema = node.config_schema.config_type if node and node.config_schema else None
-        if node and key.path[-1] == "forecast" and ONLY_MISSING in getattr(schema, "fields", {}):
-            ops[node.name] = {"config": {ONLY_MISSING: True}}
-    return {"ops": ops} if ops else {}
 
 
 def _reason(watch: Watch, step: Wait | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -18,15 +18,16 @@ from st_pipeline.periods import Period
 from st_pipeline.storage import lake
 from st_pipeline.streams import Stream
 
-STEP = "st_pipeline/step"
+STEP, STAGE = "st_pipeline/step", "st_pipeline/stage"
 FORECASTS = ("forecast", "forecast_scores")
 
 
 @dataclass(frozen=True)
 class Step:
-    """A run to ask for: its name, which is asked for once, its assets and its period."""
+    """A run to ask for: its name, which is asked for once, its stage whatever the files, its assets and its period."""
 
     name: str
+    stage: str
     keys: tuple[dg.AssetKey, ...]
     period: str | None
 
@@ -36,7 +37,6 @@ class Wait:
     """Why nothing is asked for."""
 
     reason: str
-    failed: str = ""  # id of the run that has to be looked at
 
 
 class CatchUp:
@@ -86,7 +86,7 @@ class CatchUp:
     def _sources(self, watch: Watch) -> Step | Wait | None:
         step = self._step(watch, None, "sources", [dg.AssetKey([self.stream.name, name]) for name in SOURCES])
         last = self._last(step.name)
-        return step if last is None else _unless_failed(last, step)
+        return step if last is None else self._unless_failed(last, step)
 
     def _of_period(
         self, watch: Watch, period: Period, staleness: Staleness, now: datetime | None
@@ -99,25 +99,37 @@ class CatchUp:
         )
         if period.end > moment and (moment - period.start) / (period.end - period.start) < self._least:
             return Wait(f"period {period.key} has hardly begun")
-        if over and not lake().path((self.stream.name, "raw_readings"), period.key, "parquet").is_file():
-            plan = [("all", [*landed, *made, *results])]
+        whole = self._step(watch, period.key, "all", [*landed, *made, *results])
+        there = lake().path((self.stream.name, "raw_readings"), period.key, "parquet").is_file()
+        if over and (not there or self._last(whole.name)):
+            plan = [("all", list(whole.keys))]
         else:
             early = [key for key in results if key.path[1] in FORECASTS]
             plan = [("landed", landed), ("data", made), ("results", results) if over else ("forecast", early)]
         for name, keys in plan:
-            step = self._step(watch, period.key, name, keys)
-            last = self._last(step.name)
-            if last is not None:
-                if failed := _unless_failed(last, step):
-                    return failed
-                continue
-            forced = name == "all" or (name == "landed" and period.key in watch.changed)
-            wanted = keys if forced else stale_among(staleness, keys, period.key)
-            if name == "forecast":
-                wanted = [key for key in wanted if self._can_be_made(key, period.key, wanted)]
-            if wanted:
-                return Step(step.name, tuple(wanted), period.key)
+            if found := self._of_stage(watch, period.key, name, keys, staleness):
+                return found
         return None if over else Wait(f"period {period.key} is trained on when it is over")
+
+    def _of_stage(
+        self, watch: Watch, period: str, name: str, keys: list[dg.AssetKey], staleness: Staleness
+    ) -> Step | Wait | None:
+        """The run of one stage of a period; None when there is nothing to do, or it was done."""
+        step = self._step(watch, period, name, keys)
+        if last := self._last(step.name):
+            return self._unless_failed(last, step)
+        forced = set(keys) if name == "all" or (name == "landed" and period in watch.changed) else self._failed(step)
+        wanted = [key for key in keys if key in {*forced, *stale_among(staleness, keys, period)}]
+        if name == "forecast":
+            wanted = [key for key in wanted if self._can_be_made(key, period, wanted)]
+        return replace(step, keys=tuple(wanted)) if wanted else None
+
+    def _failed(self, step: Step) -> set[dg.AssetKey]:
+        """What the newest run of a stage should have made and nobody has: its checks and alerts still say so."""
+        last = next(iter(self.instance.get_runs(dg.RunsFilter(tags={STAGE: step.stage}), limit=1)), None)
+        if last is None or self._unless_failed(last, step) is None:
+            return set()
+        return set(last.asset_selection or ())
 
     @property
     def _least(self) -> float:
@@ -134,16 +146,28 @@ class CatchUp:
 
     def _step(self, watch: Watch, period: str | None, name: str, keys: Sequence[dg.AssetKey]) -> Step:
         known = tuple(key for key in keys if self.graph.has(key))
-        return Step(f"{self.stream.name}/{period or 'all'}/{name}/{watch.edition}", known, period)
+        stage = f"{self.stream.name}/{period or 'all'}/{name}"
+        return Step(f"{stage}/{watch.edition}", stage, known, period)
 
     def _last(self, name: str) -> dg.DagsterRun | None:
         """The newest run of a step."""
         return next(iter(self.instance.get_runs(dg.RunsFilter(tags={STEP: name}), limit=1)), None)
 
+    def _unless_failed(self, run: dg.DagsterRun, step: Step) -> Wait | None:
+        """Why a step waits whose run did not succeed, unless all of it was made since by somebody."""
+        if run.status == dg.DagsterRunStatus.SUCCESS or self._was_made(run, step):
+            return None
+        what = f"period {step.period}" if step.period else "the sources"
+        ended = f"run {run.run_id} ended as {run.status.value}"
+        return Wait(f"{what} waits: {ended}; correct the files, or run it again in the UI")
 
-def _unless_failed(run: dg.DagsterRun, step: Step) -> Wait | None:
-    if run.status == dg.DagsterRunStatus.SUCCESS:
-        return None
-    what = f"period {step.period}" if step.period else "the sources"
-    reason = f"{what} waits: run {run.run_id} ended as {run.status.value}; correct the files, or run it again in the UI"
-    return Wait(reason, run.run_id)
+    def _was_made(self, run: dg.DagsterRun, step: Step) -> bool:
+        record = self.instance.get_run_record_by_id(run.run_id)
+        begin = record.create_timestamp.timestamp() if record else float("inf")
+        times = [self._made_at(key, step.period) for key in run.asset_selection or ()]
+        return bool(times) and min(times) >= begin
+
+    def _made_at(self, key: dg.AssetKey, period: str | None) -> float:
+        request = dg.AssetRecordsFilter(key, asset_partitions=[period] if period else None)
+        found = self.instance.fetch_materializations(request, limit=1).records
+        return found[0].timestamp if found else 0.0

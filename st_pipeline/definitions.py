@@ -8,7 +8,7 @@ import dagster as dg
 
 from assets.alerts import alerts, run_sensors
 from assets.automation import new_data_sensor
-from assets.jobs import stream_job, stream_schedule
+from assets.jobs import forecast_schedule, stream_job, stream_schedule
 from assets.stream import assets_or_fault, fault_assets
 from checks.gate import ExpectationGate
 from checks.results import result_checks
@@ -41,6 +41,7 @@ def build() -> dg.Definitions:
         jobs.append(job)
         sensors.append(new_data_sensor(stream, job))
         schedules.append(stream_schedule(stream, job))
+        schedules += [schedule] if (schedule := forecast_schedule(stream, made)) else []
     return dg.Definitions(
         assets=[*assets, *fault_assets(faults)],
         asset_checks=checks,

@@ -31,7 +31,7 @@ class Watch:
         known: files taken account of, label -> (bytes, time of change, digest).
         examine: periods that a changed file touches, to be compared with what was landed.
         changed: periods whose rows differ; `pending`: these and the periods after them, in order.
-        deferred: changed periods that are too old to be made anew by themselves.
+        deferred: changed periods that are too old to be made anew by themselves, and when they were landed.
         edition: when `pending` was last made; runs asked for are told apart by it.
         facts: a table of sensors or edges changed, which nothing was done about yet.
         fault: why the files cannot be read, and `fault_at` since when.
@@ -42,7 +42,7 @@ class Watch:
     examine: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     pending: tuple[str, ...] = ()
-    deferred: tuple[str, ...] = ()
+    deferred: dict[str, int] = field(default_factory=dict)
     edition: str = ""
     facts: bool = False
     fault: str = ""
@@ -54,7 +54,7 @@ class Watch:
         try:
             document = json.loads(cursor or "{}")
             tables = {name: {label: tuple(row) for label, row in document[name].items()} for name in ("seen", "known")}
-            lists = {name: tuple(document[name]) for name in ("examine", "changed", "pending", "deferred")}
+            lists = {name: tuple(document[name]) for name in ("examine", "changed", "pending")}
             return cls(**{**document, **tables, **lists})
         except (ValueError, KeyError, TypeError, AttributeError):
             return cls()
@@ -85,6 +85,7 @@ def look_again(
         watch = replace(watch, seen=found, fault="")
         if growing:
             return watch, f"waits until {_shown(growing)} has not changed between two looks"
+        watch = _with_deferred(watch, lake, stream.name)
         watch = _take_account(stream, reader, lake, watch, files, deadline)
         if any(watch.known.get(label, ())[:2] != state for label, state in found.items()):
             return watch, "still reading new files"
@@ -126,19 +127,31 @@ def _compare(stream: Stream, reader: Reader, lake: Lake, watch: Watch, moment: f
     """Compare periods with what was landed, and put those that differ in line."""
     there = {key.key: key for key in known_periods(stream.config.calendar, datetime.fromtimestamp(moment, UTC))}
     examine, changed = list(watch.examine), set()
+    deferred = {key: at for key, at in watch.deferred.items() if key not in examine}
     while examine and time.monotonic() <= deadline:
         key = examine.pop(0)
         if key in there and differs(stream, reader, lake, there[key]):
             changed.add(key)
     finished, oldest = _finished(stream, lake), _oldest_to_redo(stream, lake)
     taken = {key for key in changed if key >= oldest}
-    deferred = tuple(sorted({*watch.deferred, *changed} - taken))
+    deferred |= {key: _landed_at(lake, stream.name, key) for key in changed - taken}
     watch = replace(watch, examine=tuple(examine), deferred=deferred)
     begin = min(taken, default="")
     if watch.facts and not examine:
         watch = replace(watch, facts=False)
         begin = min({begin, *(key for key in finished if key >= oldest or key == finished[-1])} - {""}, default="")
     return _in_line(watch, taken, begin, lake.periods((stream.name, "raw_readings"), FRAME.extension))
+
+
+def _with_deferred(watch: Watch, lake: Lake, stream: str) -> Watch:
+    """With deferred periods that somebody landed since in line for a comparison."""
+    moved = {key for key, at in watch.deferred.items() if _landed_at(lake, stream, key) != at}
+    return replace(watch, examine=tuple(sorted({*watch.examine, *moved})))
+
+
+def _landed_at(lake: Lake, stream: str, period: str) -> int:
+    path = lake.path((stream, "raw_readings"), period, FRAME.extension)
+    return path.stat().st_mtime_ns if path.exists() else 0
 
 
 def _in_line(watch: Watch, changed: set[str], begin: str, landed: list[str]) -> Watch:

@@ -147,13 +147,24 @@ def test_the_same_content_again_does_nothing(finished: Landing) -> None:
 def test_a_corrected_row_of_the_newest_period_makes_it_anew(finished: Landing) -> None:
     finished.month(MONTHS[2], flow=9)
     assert finished.settle() == ""
-    assert (finished.watch.changed, finished.watch.deferred) == ((MONTHS[2],), ())
+    assert (finished.watch.changed, finished.watch.deferred) == ((MONTHS[2],), {})
 
 
 def test_a_corrected_row_of_an_early_period_is_noted_and_left(finished: Landing) -> None:
     finished.month(MONTHS[0], flow=9)
     assert finished.settle() == ""
-    assert (finished.watch.pending, finished.watch.deferred) == ((), (MONTHS[0],))
+    assert (finished.watch.pending, list(finished.watch.deferred)) == ((), [MONTHS[0]])
+    assert (finished.look(), list(finished.watch.deferred)) == ("", [MONTHS[0]])
+    finished.month(MONTHS[0])
+    finished.settle()
+    assert finished.watch.deferred == {}, "the row was set right again"
+
+
+def test_what_was_left_to_the_user_is_forgotten_when_he_has_run_it(finished: Landing) -> None:
+    finished.month(MONTHS[0], flow=9)
+    finished.settle()
+    finished.land(MONTHS[0])
+    assert (finished.look(), finished.watch.deferred) == ("", {})
 
 
 def test_corrections_reach_as_far_back_as_the_stream_says(tmp_path: Path) -> None:
