@@ -13,6 +13,7 @@ import dagster as dg
 import polars as pl
 
 from resources.lake import Encoded
+from st_pipeline.alerts.review import forecast_cadence
 from st_pipeline.errors import InputError
 from st_pipeline.periods import Period
 from st_pipeline.storage import Codec, digest, digest_of
@@ -23,6 +24,7 @@ SHOWN_ROWS = 30
 DIGITS = 5  # significant ones of a number in the UI
 AHEAD = timedelta(days=400)  # an open-ended N-day calendar is laid out this far; reloading the code moves it on
 LAG = timedelta(minutes=1)  # after which a new period of an open-ended N-day calendar appears
+FRESH = ("readings", "forecast", "report")  # what somebody waits for
 SPARE_PERIODS = 24  # new periods that an open-ended stream's history may gain before the code is reloaded
 
 
@@ -129,7 +131,17 @@ class StreamAssets:
             section: the configuration that the asset's output depends on.
         """
         version = f"{VERSIONS[asset]}-{digest_of(section)[:12]}"
-        return {"group_name": group or self.name, "owners": [self.stream.config.owner], "code_version": version}
+        common = {"group_name": group or self.name, "owners": [self.stream.config.owner], "code_version": version}
+        return {**common, "freshness_policy": policy} if (policy := self.freshness(asset)) else common
+
+    def freshness(self, asset: str) -> dg.FreshnessPolicy | None:
+        """Of an open-ended stream, when an asset is late: after one missed period, or issue time of a forecast."""
+        if asset not in FRESH or self.stream.config.calendar.end:
+            return None
+        every = self.stream.config.calendar.cadence.longest
+        if asset == "forecast":
+            every = forecast_cadence(self.stream) or every
+        return dg.FreshnessPolicy.time_window(fail_window=2 * every, warn_window=1.25 * every)
 
     def config(self, *fields: str) -> dict[str, Any]:
         """Named parts of the stream file, as JSON; a stream without baselines has no such part."""

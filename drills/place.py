@@ -79,10 +79,10 @@ class Place:
     folder: Path
 
     @classmethod
-    def make(cls, folder: Path) -> Place:
+    def make(cls, folder: Path, stream: dict[str, Any] | None = None) -> Place:
         file = folder / "streams" / NAME / "stream.yaml"
         file.parent.mkdir(parents=True)
-        file.write_text(yaml.safe_dump(STREAM, sort_keys=False))
+        file.write_text(yaml.safe_dump(stream or STREAM, sort_keys=False))
         (folder / "sitecustomize.py").write_text(QUICK)
         return cls(folder)
 

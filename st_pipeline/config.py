@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from st_pipeline.data_config import (
     RESERVED,
+    AutomationConfig,
     GateConfig,
     GraphConfig,
     LivesConfig,
@@ -54,6 +55,7 @@ class StreamConfig(Part):
     baselines: tuple[Annotated[BaselineConfig, BeforeValidator(as_spec)], ...] = ()
     compare: CompareConfig | None = None
     studies: tuple[StudyConfig, ...] = ()
+    automation: AutomationConfig = AutomationConfig()
 
     @property
     def calendar(self) -> Calendar:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import date
+from datetime import date, timedelta
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -154,3 +154,14 @@ class SplitConfig(Part):
         if abs(self.train + self.validation + self.test - 1) > 1e-9:
             raise ValueError(f"train, validation and test sum to {self.train + self.validation + self.test:g}, not 1")
         return self
+
+
+class AutomationConfig(Part):
+    """What happens without a command while the daemon runs."""
+
+    new_data: Switch = Field(False, description="new and changed raw files are taken up by themselves")
+    schedules: Switch = Field(False, description="the schedules of the stream are on from the start")
+    look_every: Duration = Field(timedelta(seconds=30), description="between two looks at the raw files")
+    corrections: Whole = Field(1, ge=0, description="newest finished periods that are made anew if their rows change")
+    train_incomplete: Switch = Field(False, description="train on a period before it is over")
+    quiet: Duration | None = Field(None, description="alert after this long without a new file; default two periods")

@@ -6,7 +6,9 @@ import warnings
 
 import dagster as dg
 
-from assets.jobs import stream_job, stream_schedule
+from assets.alerts import alerts, run_sensors
+from assets.automation import new_data_sensor
+from assets.jobs import forecast_schedule, stream_job, stream_schedule
 from assets.stream import assets_or_fault, fault_assets
 from checks.gate import ExpectationGate
 from checks.results import result_checks
@@ -27,6 +29,7 @@ def build() -> dg.Definitions:
     assets: list[dg.AssetsDefinition] = []
     checks: list[dg.AssetChecksDefinition] = []
     jobs, schedules = [], []
+    sensors = [lost_retries, alerts, *run_sensors()]
     for stream in streams:
         made = assets_or_fault(stream)
         if isinstance(made, StreamFault):
@@ -36,13 +39,15 @@ def build() -> dg.Definitions:
         assets += made
         checks += result_checks(stream)
         jobs.append(job)
+        sensors.append(new_data_sensor(stream, job))
         schedules.append(stream_schedule(stream, job))
+        schedules += [schedule] if (schedule := forecast_schedule(stream, made)) else []
     return dg.Definitions(
         assets=[*assets, *fault_assets(faults)],
         asset_checks=checks,
         jobs=jobs,
         schedules=schedules,
-        sensors=[lost_retries],
+        sensors=sensors,
         resources={
             **io_managers(),
             "source": SourceResource(),

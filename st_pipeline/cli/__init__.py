@@ -31,6 +31,8 @@ COMMANDS = {
     "sensors": "sensors",
     "check": "check",
     "new": "new",
+    "plan": "plan",
+    "alerts": "alerts",
     "doctor": "doctor",
 }
 

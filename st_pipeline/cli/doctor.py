@@ -61,6 +61,7 @@ def examine() -> tuple[dict[str, Any], list[str]]:
         "compute": _compute(problems),
         "state": _state(problems),
         "dagster": _dagster(problems),
+        "alerts": _alerts(problems),
         "streams": _streams(problems),
     }
     return facts, problems
@@ -134,6 +135,22 @@ def _dagster(problems: list[str]) -> dict[str, Any]:
     except InputError as error:
         problems.append(str(error))
         return {}
+
+
+def _alerts(problems: list[str]) -> dict[str, Any]:
+    """A daemon that is not there is no problem by itself: `alerts --check` is for those who need one."""
+    from st_pipeline.alerts.book import Book
+    from st_pipeline.alerts.channels import channels_from_environment
+    from st_pipeline.alerts.heartbeat import silence
+
+    quiet = silence()
+    try:
+        channels = channels_from_environment()
+        found = {"open": len(Book(channels).open()), "channels": ", ".join(["file", *(one.name for one in channels)])}
+    except InputError as error:
+        problems.append(str(error))
+        return {}
+    return {**found, "last sign of life": "never" if quiet is None else f"{quiet:.0f} s ago"}
 
 
 def _streams(problems: list[str]) -> dict[str, Any]:

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import dagster as dg
 
-from resources.lake import lake
 from resources.source import open_source
-from st_pipeline.cli.staleness import Staleness
+from resources.stages import FINAL, SOURCES, is_behind, needed, stages, stale_among
+from resources.staleness import Staleness
 from st_pipeline.data.inventory import inventory
 from st_pipeline.errors import InputError, closest
 from st_pipeline.storage import FRAME, digest
 from st_pipeline.streams import Stream
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-SOURCES = ("raw_files", "sensors")
-LANDED = ("raw_readings", "edges")
-FINAL = "leaderboard"
 
 
 Told = Callable[[str, int, int], object]
@@ -125,9 +122,9 @@ class Runner:
         """
         self.staleness = Staleness(self.instance, self.graph, wanted.periods)
         chosen = self._in_scope(wanted)
-        stages = [[key for key in stage if key in chosen] for stage in self._stages()]
+        by_stage = [[key for key in stage if key in chosen] for stage in stages(self.graph, self.keys)]
         finals = self._finals(wanted)
-        total = len(SOURCES) + len(wanted.periods) * sum(map(len, stages)) + len(finals)
+        total = len(SOURCES) + len(wanted.periods) * sum(map(len, by_stage)) + len(finals)
         done = 0
 
         def step(keys: list[dg.AssetKey], period: str | None, considered: int) -> None:
@@ -137,11 +134,12 @@ class Runner:
 
         step(self._stale_sources(), None, len(SOURCES))
         for period in wanted.periods:
-            for keys in stages:
-                step(self._stale(keys, period), period, len(keys))
+            for keys in by_stage:
+                step(stale_among(self.staleness, keys, period), period, len(keys))
         for final in finals:
             news = final == self._key(FINAL) and wanted.on_request and bool(self.outcome.materialised)
-            step([final] if news or self._is_behind(final) else self._stale([final], None), None, 1)
+            behind = news or is_behind(self.instance, self.graph, final)
+            step([final] if behind else stale_among(self.staleness, [final], None), None, 1)
         return self.outcome
 
     def _finals(self, wanted: Scope) -> list[dg.AssetKey]:
@@ -153,13 +151,6 @@ class Runner:
 
     def _key(self, *parts: str) -> dg.AssetKey:
         return dg.AssetKey([self.stream.name, *parts])
-
-    def _stages(self) -> tuple[list[dg.AssetKey], ...]:
-        """A run of its own for each: where one gives the bytes of before, the next has nothing to do."""
-        periodic = [key for key in self.keys if self.graph.get(key).is_partitioned]
-        landed = [key for key in periodic if key.path[1] in LANDED]
-        results = [key for key in periodic if len(key.path) == 3 or key.path[1] == "report"]
-        return landed, [key for key in periodic if key not in {*landed, *results}], results
 
     def _in_scope(self, wanted: Scope) -> set[dg.AssetKey]:
         """The stream's group, with what was asked for beside it; or the data, the named models and the naive ones."""
@@ -187,33 +178,10 @@ class Runner:
         record = self.instance.get_latest_materialization_event(files)
         written = record.asset_materialization if record else None
         known = (written.tags or {}).get("dagster/data_version") if written else None
-        stale = set(self._stale([files, sensors], None))
+        stale = set(stale_among(self.staleness, [files, sensors], None))
         if known != now:
             stale |= {files, sensors}
         return [key for key in (files, sensors) if key in stale]
-
-    def _stale(self, keys: list[dg.AssetKey], period: str | None) -> list[dg.AssetKey]:
-        """Those of the keys that are missing or stale, with what follows from them among the keys."""
-        stale = self.staleness.of(keys, period)
-        chosen: set[dg.AssetKey] = set()
-        for key in keys:
-            parents = self.graph.get(key).parent_keys - {key}
-            if parents & chosen or key in stale or not any(True for _ in self._files(key, period)):
-                chosen |= set(self.graph.get(key).execution_set_asset_keys)
-        return [key for key in keys if key in chosen]
-
-    def _is_behind(self, key: dg.AssetKey) -> bool:
-        """Whether something that an asset without periods needs has been written since; Dagster looks at no periods."""
-        parents = self.graph.get(key).parent_keys
-        records = {record.asset_entry.asset_key: record for record in self.instance.get_asset_records([key, *parents])}
-        last = {name: record.asset_entry.last_materialization_storage_id or 0 for name, record in records.items()}
-        return any(last.get(parent, 0) > last.get(key, 0) for parent in parents)
-
-    def _files(self, key: dg.AssetKey, period: str | None) -> Iterator[Any]:
-        """The lake's files of an asset; the description beside a trained part is none."""
-        folder = lake().path(tuple(key.path), period, "x").parent
-        trained = len(key.path) == 3 and self.graph.get(key).pools
-        return folder.glob(f"{period or key.path[-1]}.{'safetensors' if trained else '*'}")
 
     def _is_blocked(self, key: dg.AssetKey, period: str | None) -> bool:
         """Whether something this asset needs has failed or was blocked in this run."""
@@ -222,19 +190,8 @@ class Runner:
             return False
         parents = self.graph.get(key).parent_keys
         return any(
-            _name(parent, moment) in stopped for parent in parents for moment in self._needed(key, parent, period)
+            _name(parent, moment) in stopped for parent in parents for moment in needed(self.graph, key, parent, period)
         )
-
-    def _needed(self, key: dg.AssetKey, parent: dg.AssetKey, period: str | None) -> Iterable[str | None]:
-        """Periods of a parent that one period of an asset needs."""
-        if not self.graph.get(parent).is_partitioned or period is None:
-            return [None]
-        mapping = self.graph.get_partition_mapping(key, parent)
-        child, upstream = self.graph.get(key).partitions_def, self.graph.get(parent).partitions_def
-        assert child is not None and upstream is not None
-        subset = child.empty_subset().with_partition_keys([period])
-        result = mapping.get_upstream_mapped_partitions_result_for_partitions(subset, child, upstream)
-        return list(result.partitions_subset.get_partition_keys())
 
     def _materialise(self, keys: list[dg.AssetKey], period: str | None, told: Callable[[str], object]) -> None:
         """One Dagster run of the keys that nothing blocks."""

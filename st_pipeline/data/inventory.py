@@ -19,11 +19,18 @@ def inventory(files: Iterable[Path]) -> pl.DataFrame:
     Raises:
         InputError: a file cannot be read.
     """
-    rows = [_row(file) for file in files]
-    return pl.DataFrame(rows, schema={"file": pl.String, "bytes": pl.Int64, "digest": pl.String}).sort("file", "digest")
+    rows = [(file.name, *facts(file)) for file in files]
+    return pl.DataFrame(rows, orient="row", schema={"file": pl.String, "bytes": pl.Int64, "digest": pl.String}).sort(
+        "file", "digest"
+    )
 
 
-def _row(file: Path) -> dict[str, str | int]:
+def facts(file: Path) -> tuple[int, str]:
+    """Bytes of a file, and digest of its content.
+
+    Raises:
+        InputError: it cannot be read.
+    """
     state, size = blake2b(digest_size=16), 0
     try:
         with file.open("rb") as handle:
@@ -32,4 +39,4 @@ def _row(file: Path) -> dict[str, str | int]:
                 size += len(block)
     except OSError as error:
         raise InputError(f"{file}: cannot be read: {error.strerror or error}") from None
-    return {"file": file.name, "bytes": size, "digest": state.hexdigest()}
+    return size, state.hexdigest()

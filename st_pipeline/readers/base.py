@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,11 +100,20 @@ def _matching(root: Path, pattern: str, where: str) -> list[Path]:
 class Reader(ABC):
     """One raw format."""
 
+    context: SourceContext
     has_edges = False
 
     @abstractmethod
     def files(self) -> list[Path]:
         """Every raw file of the stream."""
+
+    @abstractmethod
+    def periods_of(self, file: Path, periods: Sequence[Period]) -> list[str] | None:
+        """Keys of those of the periods that a raw file has rows of; None for a table of facts that hold in all.
+
+        Raises:
+            InputError: the file cannot be read, or a time in it.
+        """
 
     @abstractmethod
     def sensors(self) -> pl.DataFrame:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC
 from pathlib import Path
@@ -55,6 +55,14 @@ class NpzReader(Reader):
             for field, pattern in patterns.items()
             for file in self.context.find(pattern.replace("{period}", "*"), field)
         ]
+
+    def periods_of(self, file: Path, periods: Sequence[Period]) -> list[str] | None:
+        shapes(file)
+        patterns = [pattern for pattern in (self.pattern, self.adjacency) if pattern]
+        return [period.key for period in periods if any(self._is_of(file, pattern, period) for pattern in patterns)]
+
+    def _is_of(self, file: Path, pattern: str, period: Period) -> bool:
+        return Path(self.context.label(file)).match(pattern.replace("{period}", period.key))
 
     def sensors(self) -> pl.DataFrame:
         return pl.DataFrame(schema=SENSOR_SCHEMA)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -51,6 +51,24 @@ class LongTableReader(Reader):
 
     def files(self) -> list[Path]:
         return [file for field in self.patterns for file in self._files(field)]
+
+    def periods_of(self, file: Path, periods: Sequence[Period]) -> list[str] | None:
+        if file not in self._files("readings"):
+            return None
+        columns = {name: self.context.column(name) for name in ("sensor_id", "timestamp")}
+        found: set[str] = set()
+        with told(file, self.style.csv):
+            zoned: dict[str, bool] = {}
+            for part in open_table(file, columns, set(), self.style.csv):
+                label, schema = pl.col("timestamp"), part.collect_schema()
+                self._note_zone(part, "timestamp", zoned)
+                read = time("timestamp", schema["timestamp"], self.style.time, zoned=zoned.get("timestamp", False))
+                timed = part.select(label.alias(f"{RAW}timestamp"), read, ROW).collect()
+                refuse_unread(timed, file, {"timestamp": self.style.time.expected(zoned=zoned.get("timestamp"))})
+                kind = timed.schema["timestamp"]
+                inside = timed.select(self._inside(kind, period).any().alias(period.key) for period in periods)
+                found |= {period.key for period in periods if inside[period.key][0]}
+        return [period.key for period in periods if period.key in found]
 
     def readings(self, period: Period) -> pl.DataFrame:
         config = self.context.config
@@ -132,9 +150,7 @@ class LongTableReader(Reader):
         schema = part.collect_schema()
         times = [name for name in ("timestamp", "received") if name in schema]
         for name in times:
-            if schema[name] in (pl.String, pl.Categorical) and name not in zoned:
-                first = part.select(pl.col(name).cast(pl.String)).drop_nulls().head(1).collect()
-                zoned[name] = is_zoned(first[name][0] if len(first) else None, self.style.time)
+            self._note_zone(part, name, zoned)
         typed = [name for name in times if schema[name].is_temporal()]
         typed += [name for name in names if schema[name].is_float()]
         raw = [pl.col(name).alias(RAW + name) for name in (*times, *names) if name not in typed]
@@ -145,6 +161,12 @@ class LongTableReader(Reader):
             timed = timed.filter(inside.to_series())
         numbers = [number(name, schema[name], decimal_comma=self.style.decimal_comma) for name in names]
         return timed.with_columns(as_names(timed["sensor_id"]), *numbers)
+
+    def _note_zone(self, part: pl.LazyFrame, name: str, zoned: dict[str, bool]) -> None:
+        """Note whether a column of times that is text carries UTC offsets, from the first cell of the file."""
+        if part.collect_schema()[name] in (pl.String, pl.Categorical) and name not in zoned:
+            first = part.select(pl.col(name).cast(pl.String)).drop_nulls().head(1).collect()
+            zoned[name] = is_zoned(first[name][0] if len(first) else None, self.style.time)
 
     def _bounds(self, period: Period) -> tuple[datetime, datetime]:
         """Labels that may belong to the period, whether they are on the clock or in UTC."""

@@ -25,9 +25,9 @@ from dagster._core.loader import LoadingContextForTest
 
 from resources.instance import open_instance
 from resources.lake import lake
+from resources.staleness import Staleness
 from st_pipeline import streams as finding
 from st_pipeline.cli.runner import Outcome, Runner, scope
-from st_pipeline.cli.staleness import Staleness
 from st_pipeline.definitions import build
 from st_pipeline.errors import InputError
 from st_pipeline.storage import FRAME

@@ -294,3 +294,17 @@ def test_a_mapped_fact_must_be_there(make_reader: MakeReader) -> None:
     reader = make_reader({"format": "csv", "sensors": "s.csv", "columns": columns}, {"s.csv": "id,latt\na,1\n"})
     with pytest.raises(InputError, match=r"there is no column 'lat' \(for latitude\); did you mean 'latt'"):
         reader.sensors()
+
+
+def test_the_periods_of_a_file_are_those_it_has_rows_of(make_reader: MakeReader) -> None:
+    reader = make_reader({"format": "csv", "sensors": "s.csv"}, {"readings.csv": TABLE, "s.csv": "id\n007\n"})
+    periods = reader.context.config.calendar.periods()
+    readings, sensors = reader.files()
+    assert reader.periods_of(readings, periods) == ["2024-01", "2024-02"]
+    assert reader.periods_of(readings, periods[1:]) == ["2024-02"]
+    assert reader.periods_of(sensors, periods) is None
+    readings.write_text("id,time,q\nb,2024-02-01 00:30+01:00,1\n")
+    assert reader.periods_of(readings, periods) == ["2024-01"], "half an hour before midnight in UTC"
+    readings.write_text("id,time,q\nb,2024-02-01 00:00,1\nb,soon,1\n")
+    with pytest.raises(InputError, match=r"readings.csv: data row 2: timestamp: found 'soon'"):
+        reader.periods_of(readings, periods)

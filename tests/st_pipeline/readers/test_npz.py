@@ -205,3 +205,15 @@ def test_times_start_where_the_period_does(make_reader: MakeReader) -> None:
         timezone="Asia/Kolkata",
     )
     assert first(reader)["timestamp"].dt.replace_time_zone("UTC")[0] == datetime(2023, 12, 31, 18, 30, tzinfo=UTC)
+
+
+def test_the_periods_of_a_file_are_those_of_its_name(make_reader: MakeReader) -> None:
+    files = {f"raw/{year}.npz": archive(x=np.ones((6, 3))) for year in (2011, 2012)}
+    reader = of(make_reader, {**files, "graph/2012_adj.npz": archive(x=np.ones((3, 3)))})
+    periods = reader.context.config.calendar.periods()
+    found = {file.name: reader.periods_of(file, periods) for file in reader.files()}
+    assert found == {"2011.npz": ["2011"], "2012.npz": ["2012"], "2012_adj.npz": ["2012"]}
+    broken = reader.files()[0]
+    broken.write_bytes(b"no archive")
+    with pytest.raises(InputError, match="cannot be read as npz"):
+        reader.periods_of(broken, periods)

@@ -14,9 +14,9 @@ import pytest
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 from dagster._core.loader import LoadingContextForTest
 
-from st_pipeline.cli import staleness
+from resources import staleness
+from resources.staleness import Staleness
 from st_pipeline.cli.runner import QUIET
-from st_pipeline.cli.staleness import Staleness
 
 PERIODS = ["2021", "2022", "2023"]
 PARTITIONS = dg.TimeWindowPartitionsDefinition(cron_schedule="0 0 1 1 *", start="2021", end="2024", fmt="%Y")

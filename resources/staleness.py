@@ -21,17 +21,25 @@ class Staleness(CachingStaleStatusResolver):
 
     Args:
         periods: those that will be asked about, in that order; of others, each is a query of its own.
+        settled: assets whose news somebody else has looked at, so that they make nothing stale.
     """
 
-    def __init__(self, instance: dg.DagsterInstance, graph: BaseAssetGraph, periods: Sequence[str]) -> None:
+    def __init__(
+        self,
+        instance: dg.DagsterInstance,
+        graph: BaseAssetGraph,
+        periods: Sequence[str],
+        settled: frozenset[dg.AssetKey] = frozenset(),
+    ) -> None:
         super().__init__(instance, graph, LoadingContextForTest(instance))
         self.periods = periods
+        self.settled = settled
         self._records: dict[dg.AssetKey, dict[str, dg.EventLogRecord | None]] = {}
         self._updated: dict[tuple[AssetKeyPartitionKey, int | None], bool] = {}
 
     def renewed(self) -> Staleness:
         """The same for the database as it is from here on."""
-        return Staleness(self._instance, self.asset_graph, self.periods)
+        return Staleness(self._instance, self.asset_graph, self.periods, self.settled)
 
     def of(self, keys: Sequence[dg.AssetKey], period: str | None) -> set[dg.AssetKey]:
         """Those of the assets that are missing, or that their code would make anew from what is there."""
@@ -63,6 +71,8 @@ class Staleness(CachingStaleStatusResolver):
 
     def _is_dep_updated(self, provenance: DataProvenance, dep_key: AssetKeyPartitionKey) -> bool:
         """Never if nothing was written since; otherwise by content, the same for all that was made at one time."""
+        if dep_key.asset_key in self.settled:
+            return False
         cursor = provenance.input_storage_ids[dep_key.asset_key]
         if dep_key.partition_key is None:
             return super()._is_dep_updated(provenance, dep_key)

@@ -1,0 +1,1 @@
+"""What an operator is told: rules, a book of what is open, and channels that can fail without harm."""
