@@ -71,7 +71,7 @@ def materialise() -> None:
     """The stream's data and its model, period by period, through Dagster."""
     assets = stream_assets(find_stream(NAME))
     resources = {**io_managers(), "source": SourceResource(), "compute": ComputeResource(), "gate": ExpectationGate()}
-    plain, periodic = ["raw_files", "sensors"], ["raw_readings", "readings", "node_set", "tensor", "adjacency"]
+    plain, periodic = ["raw_files", "sensors"], ["raw_readings", "readings", "node_set", "tensor", "adjacency", "drift"]
     models = [dg.AssetKey([NAME, "fixed", part]) for part in ("backbone", "prompt_pool")]
     with dg.DagsterInstance.ephemeral() as instance:
         for keys, period in [(plain, None), *((periodic, key) for key in KEYS)]:
