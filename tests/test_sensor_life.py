@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import polars as pl
 import pytest
 import torch
+import yaml
+from click.testing import CliRunner, Result
 
+from assets.stream import stream_assets
+from checks.gate import ExpectationGate
+from resources.compute import ComputeResource
+from resources.lake import io_managers
+from resources.source import SourceResource
+from st_pipeline import streams as finding
+from st_pipeline.cli import main
 from st_pipeline.data.adjacency import ADJACENCY
 from st_pipeline.data.lives import NODE_SET
-from st_pipeline.storage import FRAME, Lake
+from st_pipeline.storage import FRAME, lake
+from st_pipeline.streams import find_stream
 from st_pipeline.training.checkpoint import CHECKPOINTS
 
 NAME = "life"
@@ -42,32 +55,62 @@ def changed(table: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def life(tmp_path_factory: pytest.TempPathFactory, make_workspace: Any) -> dict[str, Any]:
-    """The stream before and after its table was changed, with the preview made in between."""
-    space = make_workspace(tmp_path_factory.mktemp("life"))
-    space.streams.mkdir()
-    space.landed_stream(NAME, models=[MODEL], graph={"recipe": "gaussian"})
-    assert (done := space.command("run", NAME, "--models", "fixed")).returncode == 0, done.stderr + done.stdout
+def space(tmp_path_factory: pytest.TempPathFactory, make_workspace: Any) -> Iterator[Any]:
+    """A workspace of its own for all tests, that this process's environment names."""
+    made = make_workspace(tmp_path_factory.mktemp("life"))
+    made.streams.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in made.environment.items():
+            patch.setenv(name, value)
+        patch.setattr(finding, "SHIPPED", made.folder / "none")
+        patch.chdir(made.folder)
+        yield made
+
+
+def materialise() -> None:
+    """The stream's data and its model, period by period, through Dagster."""
+    assets = stream_assets(find_stream(NAME))
+    resources = {**io_managers(), "source": SourceResource(), "compute": ComputeResource(), "gate": ExpectationGate()}
+    plain, periodic = ["raw_files", "sensors"], ["raw_readings", "readings", "node_set", "tensor", "adjacency", "drift"]
+    models = [dg.AssetKey([NAME, "fixed", part]) for part in ("backbone", "prompt_pool")]
+    with dg.DagsterInstance.ephemeral() as instance:
+        for keys, period in [(plain, None), *((periodic, key) for key in KEYS)]:
+            chosen = [dg.AssetKey([NAME, key]) for key in keys] + (models if period else [])
+            selection = dg.AssetSelection.assets(*chosen)
+            made = dg.materialize(
+                assets, selection=selection, partition_key=period, instance=instance, resources=resources
+            )
+            assert made.success
+
+
+def ask(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["sensors", NAME, *arguments])
+
+
+def read() -> dict[str, dict[str, Any]]:
     kinds = {"node_set": NODE_SET, "adjacency": ADJACENCY, "raw_readings": FRAME, "readings": FRAME}
+    return {kind: {key: lake().read((NAME, kind), key, codec) for key in KEYS} for kind, codec in kinds.items()}
 
-    def read() -> dict[str, dict[str, Any]]:
-        lake = Lake(space.home / "lake")
-        return {kind: {key: lake.read((NAME, kind), key, codec) for key in KEYS} for kind, codec in kinds.items()}
 
+@pytest.fixture(scope="module")
+def life(space: Any) -> dict[str, Any]:
+    """The stream before and after its table was changed, with the preview made in between."""
+    space.landed_stream(NAME, models=[MODEL], graph={"recipe": "gaussian"})
+    config = yaml.safe_load((space.streams / NAME / "stream.yaml").read_text())
+    del config["source"]["edges"], config["source"]["columns"]["distance"]
+    (space.streams / NAME / "stream.yaml").write_text(yaml.safe_dump(config))
+    materialise()
     before, table = read(), space.streams / NAME / "raw/sensors.csv"
     new = space.folder / "new.csv"
     new.write_text(changed(table.read_text()))
     files = {path: (space.home / "lake" / path).read_bytes() for path in space.files()}
-    preview = space.command("sensors", NAME, "--preview", str(new), "--json")
-    assert preview.returncode == 0, preview.stderr
+    preview = ask("--preview", str(new), "--json")
+    assert preview.exit_code == 0, preview.stderr
     assert files == {path: (space.home / "lake" / path).read_bytes() for path in space.files()}
     table.write_text(new.read_text())
-    assert (done := space.command("run", NAME, "--models", "fixed")).returncode == 0, done.stderr + done.stdout
-    listed = json.loads(space.command("sensors", NAME, "--json").stdout)
-    found = {"before": before, "after": read(), "preview": json.loads(preview.stdout), "listed": listed}
-    lake = Lake(space.home / "lake")
-    parts = {key: lake.read((NAME, "fixed", "prompt_pool"), key, CHECKPOINTS)[1] for key in KEYS}
-    return {**found, "prompts": parts, "space": space}
+    materialise()
+    parts = {key: lake().read((NAME, "fixed", "prompt_pool"), key, CHECKPOINTS)[1] for key in KEYS}
+    return {"before": before, "after": read(), "preview": json.loads(preview.stdout), "prompts": parts}
 
 
 def test_the_preview_says_what_happens(life: dict[str, Any]) -> None:
@@ -83,7 +126,7 @@ def test_the_preview_says_what_happens(life: dict[str, Any]) -> None:
     first, second, third = life["preview"]["periods"]
     assert not first["data"] and not first["models"]
     assert (second["units"], second["leaves"], second["moves"]) == ([RATED], [BACK], [MOVED])
-    assert third["units"] == [RATED] and third["reordered"] is False and second["models"] and third["models"]
+    assert third["units"] == [RATED] and third["reordered"] and second["models"] and third["models"]
     assert life["preview"]["table"]["changed"] == sorted([BACK, MOVED, RATED])
     assert life["preview"]["models"] == ["fixed"]
 
@@ -129,13 +172,12 @@ def test_a_unit_change_converts_readings_and_leaves_raw_rows_and_flags(life: dic
 
 
 def test_the_list_tells_the_lives(life: dict[str, Any]) -> None:
-    rows = {row["sensor_id"]: row for row in life["listed"]["sensors"]}
+    rows = {row["sensor_id"]: row for row in json.loads(ask("--json").stdout)["sensors"]}
     states = [(part["state"], part["from"], part["to"]) for part in rows[BACK]["intervals"]]
     assert states == [("active", KEYS[0], KEYS[0]), ("retired", KEYS[1], KEYS[1]), ("active", KEYS[2], KEYS[2])]
     assert rows[MOVED]["changes"] == [{"change": "moved", "at": KEYS[1]}]
     assert rows[RATED]["changes"] == [{"change": "unit changed", "at": KEYS[1]}]
-    plain = life["space"].command("sensors", NAME).stdout
-    assert f"retired {KEYS[1]}" in plain
+    assert f"active {KEYS[0]}, retired {KEYS[1]}, active {KEYS[2]}" in ask().stdout
 
 
 @pytest.mark.parametrize(
@@ -150,12 +192,11 @@ def test_the_list_tells_the_lives(life: dict[str, Any]) -> None:
     ],
 )
 def test_a_table_that_would_be_refused_is_refused_by_the_preview(
-    life: dict[str, Any], content: str | None, told: str
+    life: dict[str, Any], tmp_path: Path, content: str | None, told: str
 ) -> None:
-    file = life["space"].folder / "bad.csv"
-    file.unlink(missing_ok=True)
+    file = tmp_path / "bad.csv"
     if content is not None:
         file.write_text(content)
-    done = life["space"].command("sensors", NAME, "--preview", str(file))
-    assert done.returncode == 2 and told in done.stderr, done.stderr
+    done = ask("--preview", str(file))
+    assert done.exit_code == 2 and told in done.stderr, done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
