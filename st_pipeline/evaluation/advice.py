@@ -143,7 +143,7 @@ def _missing(arrival: Arrival, forecast: Mapping[str, Any], gains: Mapping[str, 
     name, before = f"{arrival.config.name}/{arrival.model.name}", arrival.before
     found = []
     if forecast["ratio"] is None:
-        found.append(f"{name} has no checkpoint of {before}, so the error of the frozen model is not known.")
+        found.append(f"{name} has no checkpoint of {before}, or nothing to score: its error is not known.")
     elif forecast["usual"] is None:
         found.append(
             f"{name} or the weekly naive forecast has no comparable score of {before}, "

@@ -25,21 +25,23 @@ PROBED: PartName = "validation"  # the newest days whose truth a training may se
 
 @dataclass(frozen=True)
 class Probe:
-    """Errors (published average, unit of the readings) of the frozen model and the weekly naive forecast."""
+    """Errors (published average, unit of the readings) of the frozen model and the weekly naive forecast, above 0."""
 
     error: float
     naive: float
 
     @property
     def ratio(self) -> float:
-        """Error of the model in shares of the naive one's; infinite where that makes none."""
-        return self.error / self.naive if self.naive else float("inf")
+        """Error of the model in shares of the naive one's."""
+        return self.error / self.naive
 
 
 def probe(
     stream: StreamConfig, model: ModelConfig, parts: Mapping[str, BySeed], data: PeriodData, *, compute: Compute
-) -> Probe:
+) -> Probe | None:
     """Score the model as the period before left it on the validation part of a period, mean over its seeds.
+
+    None where no seed of the model has its parts, or nothing in that part can be scored.
 
     Args:
         parts: part -> seed -> checkpoint after the period before.
@@ -54,7 +56,8 @@ def probe(
     ]
     sound = PeriodArrays.of(data.tensor, data.nodes, stream, protocol=SOUND)
     naive = Tally.of(NaiveForecasts(sound, stream.steps_per_day).batches(BASELINE, PROBED))
-    return Probe(fmean(errors), _published(naive))
+    found = Probe(fmean(errors), _published(naive)) if errors else None
+    return found if found and found.error > 0 and found.naive > 0 else None  # not so where they are no numbers
 
 
 def _error(learner: Learner, parts: Mapping[str, Checkpoint], data: PeriodData, compute: Compute) -> float:

@@ -108,14 +108,15 @@ def _row(case: Case, limits: Thresholds) -> dict[str, Any]:
 
 
 def _policy(name: str, picks: Sequence[tuple[Case, str]], limits: Thresholds) -> dict[str, Any]:
-    """Mean regret, its share of the least errors in percent, seconds and matches of one way to choose."""
+    """Matches, cases with an error near the least, mean regret, its percentage, and seconds of one way to choose."""
     if any(action not in case.actions for case, action in picks):
-        return {"policy": name, "matches": None, "regret": None, "regret_percent": None, "seconds": None}
+        return {"policy": name, **dict.fromkeys(("matches", "near", "regret", "regret_percent", "seconds"))}
     regrets = [case.regret(action) for case, action in picks]
     least = [case.errors[action] - regret for (case, action), regret in zip(picks, regrets, strict=True)]
     return {
         "policy": name,
         "matches": sum(action == case.best(limits.tolerance) for case, action in picks),
+        "near": sum(100 * lost <= limits.tolerance * error for lost, error in zip(regrets, least, strict=True)),
         "regret": fmean(regrets),
         "regret_percent": 100 * sum(regrets) / sum(least),
         "seconds": sum(case.seconds[action] for case, action in picks),

@@ -12,7 +12,8 @@ TOLD = {"nothing": "do nothing", "prompts_only": "tune the prompts only", "retra
 SENSOR_ROWS = 15
 NAMES = 20  # sensors named in a line
 CHANGES = {"added": "new", "returned": "back", "retired": "retired", "silent": "silent", "moved": "moved"}
-POLICY = {"policy": "policy", "matches": "matches", "regret": "regret, MAE", "regret_percent": "regret, %"}
+POLICY = {"policy": "policy", "matches": "matches", "near": "error near the least", "regret": "regret, MAE"}
+POLICY |= {"regret_percent": "regret, %", "seconds": "seconds"}
 
 
 def page(found: Mapping[str, Any]) -> str:
@@ -107,8 +108,7 @@ def replay_page(stream: str, model: str, found: Mapping[str, Any]) -> str:
     if not found["periods"]:
         return "\n\n".join(parts) + "\n"
     columns = {"period": "period", "advice": "advice", "best": "best", **_columns(found), "regret": "regret"}
-    policies = POLICY | {"seconds": "seconds"}
-    parts += [grid(found["periods"], columns), grid(found["policies"], policies)]
+    parts += [grid(found["periods"], columns), grid(found["policies"], POLICY)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
