@@ -10,14 +10,13 @@ from typing import Any, Self
 import polars as pl
 
 from st_pipeline.config import StreamConfig
+from st_pipeline.evaluation.advice_rule import ACTIONS, NOTHING, PROMPTS_ONLY, RETRAINED
 from st_pipeline.evaluation.cost_ledger import costs
 from st_pipeline.evaluation.counterfactual import FIELDS, RETRAIN
 from st_pipeline.evaluation.rows import PUBLISHED, over_seeds
 from st_pipeline.evaluation.transfer import baseline_errors
 from st_pipeline.model_config import ModelConfig
 
-NOTHING, PROMPTS_ONLY, RETRAINED = "nothing", "prompts_only", "retrain"
-ACTIONS = (NOTHING, PROMPTS_ONLY, RETRAINED)  # each does more than the one before
 INPUTS = [name for name in FIELDS if name != "training"]
 ByPeriod = dict[str, float]
 

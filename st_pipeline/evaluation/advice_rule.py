@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from st_pipeline.evaluation.actions import ACTIONS, NOTHING, PROMPTS_ONLY, RETRAINED
+NOTHING, PROMPTS_ONLY, RETRAINED = "nothing", "prompts_only", "retrain"
+ACTIONS = (NOTHING, PROMPTS_ONLY, RETRAINED)  # each does more than the one before
 
 
 class Reason(NamedTuple):

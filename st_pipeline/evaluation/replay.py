@@ -10,8 +10,8 @@ from typing import Any
 
 from scipy.stats import binomtest
 
-from st_pipeline.evaluation.actions import ACTIONS, Outcomes
-from st_pipeline.evaluation.advice_rule import DEFAULT, Signals, Thresholds, decide
+from st_pipeline.evaluation.actions import Outcomes
+from st_pipeline.evaluation.advice_rule import ACTIONS, DEFAULT, Signals, Thresholds, decide
 
 ADVICE, HINDSIGHT = "advice", "hindsight"
 LEVEL = 0.95

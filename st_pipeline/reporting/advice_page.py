@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from st_pipeline.evaluation.actions import ACTIONS
+from st_pipeline.evaluation.advice_rule import ACTIONS
 from st_pipeline.reporting.markdown import grid, number, plain
 
 TOLD = {"nothing": "do nothing", "prompts_only": "tune the prompts only", "retrain": "train anew"}

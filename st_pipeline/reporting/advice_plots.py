@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from st_pipeline.data.drift import NOTABLE
-from st_pipeline.evaluation.actions import ACTIONS
+from st_pipeline.evaluation.advice_rule import ACTIONS
 from st_pipeline.reporting.advice_page import TOLD
 from st_pipeline.reporting.canvas import GREY, INK, NEW, PALETTE, new_figure, nothing, short
 

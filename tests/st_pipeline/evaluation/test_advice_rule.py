@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from st_pipeline.evaluation.actions import ACTIONS
-from st_pipeline.evaluation.advice_rule import DEFAULT, Signals, decide
+from st_pipeline.evaluation.advice_rule import ACTIONS, DEFAULT, Signals, decide
 
 QUIET = Signals(nodes=100, new=0, compared=100, shifted=0, profile=0.1, error=-1.0)
 SIGNALS = st.builds(

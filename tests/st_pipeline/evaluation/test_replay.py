@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from st_pipeline.evaluation.actions import ACTIONS, Outcomes
-from st_pipeline.evaluation.advice_rule import DEFAULT, Signals
+from st_pipeline.evaluation.actions import Outcomes
+from st_pipeline.evaluation.advice_rule import ACTIONS, DEFAULT, Signals
 from st_pipeline.evaluation.replay import GROWTH, Case, calibrated, cases, replay
 
 QUIET, GROWN = Signals(nodes=100, new=0), Signals(nodes=100, new=30)
