@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from st_pipeline.data.drift import NOTABLE
 from st_pipeline.evaluation.advice_rule import ACTIONS
 from st_pipeline.reporting.advice_page import TOLD
-from st_pipeline.reporting.canvas import GREY, INK, NEW, PALETTE, new_figure, nothing, short
+from st_pipeline.reporting.canvas import GREY, INK, PALETTE, new_figure, nothing, short
 
 NAMED = 5  # sensors with their names
 
@@ -53,15 +53,15 @@ def replay_plot(found: Mapping[str, Any], title: str) -> Figure:
             face = colour if action == row["best"] else "white"
             axes.scatter(spot, above, s=34, facecolor=face, edgecolor=colour, linewidth=1.4, zorder=3)
             if action == row["advice"]:
-                axes.scatter(spot, above, s=150, facecolor="none", edgecolor=NEW, linewidth=1.2, zorder=4)
+                axes.scatter(spot, above, s=150, facecolor="none", edgecolor=INK, linewidth=1.2, zorder=4)
     for index, action in enumerate(ACTIONS):
         if action not in found["unknown"]:
             axes.scatter([], [], s=34, color=PALETTE[index], label=TOLD[action])
     axes.scatter([], [], s=34, color=GREY, label="filled: best in hindsight")
-    axes.scatter([], [], s=120, facecolor="none", edgecolor=NEW, label="advised")
+    axes.scatter([], [], s=120, facecolor="none", edgecolor=INK, label="advised")
     axes.axhline(found["tolerance"], color=GREY, linewidth=0.8, linestyle="--")
     axes.set_xticks(np.arange(len(rows)), [row["period"] for row in rows], fontsize=8)
     axes.set_ylabel("error above the least, %", fontsize=8)
     axes.set_title(title, fontsize=9, color=INK, loc="left", parse_math=False)
-    axes.legend(fontsize=7, frameon=False, loc="upper right")
+    figure.legend(fontsize=7, frameon=False, loc="outside lower center", ncols=5)
     return figure
