@@ -151,6 +151,6 @@ def _means(rows: pl.DataFrame) -> ByPeriod:
     return dict(over_seeds(rows).select("period", "value").sort("period").iter_rows())
 
 
-def mean_gain(gains: ByPeriod) -> float | None:
+def mean_gain(gains: Mapping[str, float]) -> float | None:
     """Mean of percentages; None of none."""
     return fmean(gains.values()) if gains else None

@@ -21,6 +21,7 @@ from st_pipeline.model_config import ModelConfig
 from st_pipeline.training.checkpoint import BySeed
 from st_pipeline.training.compute import Compute
 from st_pipeline.training.updates import Network, period_data
+from st_pipeline.types import NodeSet
 
 CHANGES = ("added", "returned", "retired", "silent", "moved")
 Document = dict[str, Any]
@@ -59,7 +60,7 @@ def advise(arrival: Arrival, *, compute: Compute, limits: Thresholds = DEFAULT) 
         InputError: the period is too short, or the checkpoints do not fit the model.
     """
     known, before = arrival.outcomes.before(arrival.period), arrival.before
-    nodes = arrival.network["node_set"][arrival.period]
+    nodes: NodeSet = arrival.network["node_set"][arrival.period]
     sensors = sensor_table(arrival.config, arrival.network["tensor"], arrival.period, before)
     found = None
     if before and arrival.parts:
@@ -68,17 +69,7 @@ def advise(arrival: Arrival, *, compute: Compute, limits: Thresholds = DEFAULT) 
     forecast = _forecast(found, before, known, arrival.probes)
     graphs = arrival.network["adjacency"]
     gains = known.retrain_gains
-    signals = Signals(
-        nodes=len(nodes),
-        new=len(nodes.added) + len(nodes.returned) if before else 0,
-        compared=sensors["psi"].count(),
-        shifted=int((sensors["psi"] > NOTABLE).sum()),
-        profile=_median(sensors["shift"]),
-        error=forecast["change"],
-        gain=mean_gain(gains),
-        gains=len(gains),
-        first=before is None,
-    )
+    signals = _signals(nodes, sensors, error=forecast["change"], gains=gains, first=before is None)
     action, reasons = decide(signals, limits)
     return {
         "stream": arrival.config.name,
@@ -97,6 +88,22 @@ def advise(arrival: Arrival, *, compute: Compute, limits: Thresholds = DEFAULT) 
         "probes": {**arrival.probes, **({arrival.period: forecast["ratio"]} if found else {})},
         "sensors": sensors.to_dicts(),
     }
+
+
+def _signals(
+    nodes: NodeSet, sensors: pl.DataFrame, *, error: float | None, gains: Mapping[str, float], first: bool
+) -> Signals:
+    return Signals(
+        nodes=len(nodes),
+        new=0 if first else len(nodes.added) + len(nodes.returned),
+        compared=sensors["psi"].count(),
+        shifted=int((sensors["psi"] > NOTABLE).sum()),
+        profile=_median(sensors["shift"]),
+        error=error,
+        gain=mean_gain(gains),
+        gains=len(gains),
+        first=first,
+    )
 
 
 def sensor_table(
