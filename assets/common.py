@@ -104,9 +104,18 @@ class StreamAssets:
     @cached_property
     def through(self) -> dg.TimeWindowPartitionMapping:
         """All periods up to and including the current one."""
+        return dg.TimeWindowPartitionMapping(start_offset=-self._reach, end_offset=0)
+
+    @cached_property
+    def earlier(self) -> dg.TimeWindowPartitionMapping:
+        """All periods before the current one."""
+        return dg.TimeWindowPartitionMapping(start_offset=-self._reach, end_offset=-1)
+
+    @property
+    def _reach(self) -> int:
+        """Periods that a history goes back."""
         known = len(self.stream.config.calendar.periods())
-        reach = known if self.stream.config.periods.end else known + SPARE_PERIODS
-        return dg.TimeWindowPartitionMapping(start_offset=-reach, end_offset=0)
+        return known if self.stream.config.periods.end else known + SPARE_PERIODS
 
     @property
     def on_request(self) -> str:

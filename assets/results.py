@@ -9,7 +9,7 @@ from assets.pictures import picture
 from resources.failures import user_errors
 from resources.lake import AVAILABLE, HISTORY, History
 from st_pipeline.config import StreamConfig
-from st_pipeline.storage import FRAME, HTML, lake
+from st_pipeline.storage import FRAME, HTML, Codec, lake
 
 
 def result_assets(of: StreamAssets) -> list[dg.AssetsDefinition]:
@@ -17,6 +17,7 @@ def result_assets(of: StreamAssets) -> list[dg.AssetsDefinition]:
     config = of.stream.config
     models = [*config.scored_beside, *(model.name for model in config.models)]
     champion = config.shown_model
+    advice = {"advice": dg.AssetIn(of.key("advice"))} if champion else {}
     inside = {"insight": dg.AssetIn(of.key(champion, "insight"))} if champion and config.model(champion).views else {}
 
     @dg.asset(
@@ -39,6 +40,7 @@ def result_assets(of: StreamAssets) -> list[dg.AssetsDefinition]:
             },
             **{name: dg.AssetIn(of.key(name)) for name in ("sensors", "tensor", "adjacency", "drift")},
             **inside,
+            **advice,
         },
         partitions_def=of.partitions,
         io_manager_key="pages",
@@ -59,6 +61,7 @@ def result_assets(of: StreamAssets) -> list[dg.AssetsDefinition]:
                 diagnostics={name: inputs[f"{name}_diagnostics"] for name in models},
                 node_sets=inputs["node_set"],
                 insight=inputs.get("insight"),
+                advice=inputs.get("advice"),
                 **{name: inputs[name] for name in ("sensors", "tensor", "adjacency", "drift")},
             )
             page = render(data)
@@ -83,14 +86,14 @@ def result_assets(of: StreamAssets) -> list[dg.AssetsDefinition]:
     return [report, leaderboard, *([comparison_asset(of)] if config.compare else [])]
 
 
-def made_so_far(of: StreamAssets, model: str) -> History[Any]:
-    """Scores of a model that is trained on request, by period, as far as there are any.
+def made_so_far(of: StreamAssets, model: str, kind: str = "evaluation", codec: Codec[Any] = FRAME) -> History[Any]:
+    """Scores (or another kind of result) of a model that is trained on request, by period, as far as there are any.
 
     They are no inputs to Dagster, which would ask its database for each of them and period, made or not.
     """
-    key = (of.name, model, "evaluation")
+    key = (of.name, model, kind)
     periods = [period.key for period in of.stream.config.calendar.periods()]
-    return History(key, [period for period in periods if lake().exists(key, period, FRAME)], FRAME)
+    return History(key, [period for period in periods if lake().exists(key, period, codec)], codec)
 
 
 def comparison_asset(of: StreamAssets) -> dg.AssetsDefinition:

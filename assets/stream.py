@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import dagster as dg
 
+from assets.advice import advice_asset
 from assets.analyses import drill_asset, insight_asset, prompt_analysis_asset
 from assets.champion import champion_asset
 from assets.common import StreamAssets
@@ -33,6 +34,7 @@ def stream_assets(stream: Stream) -> list[dg.AssetsDefinition]:
     return [
         *raw_assets(of),
         *network_assets(of),
+        *([advice_asset(of)] if models else []),
         *(model_asset(of, model) for model in models),
         *(evaluation_asset(of, model) for model in models),
         *(prompt_analysis_asset(of, model) for model in models if model.prompt_pool),

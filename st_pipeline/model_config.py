@@ -14,7 +14,18 @@ from st_pipeline.fields import Duration, Name, Number, OpenPart, Part, Rank, See
 from st_pipeline.registry import BACKBONES, BASELINES, STRATEGIES, VIEWS
 
 NAIVE_MODELS = ("naive_last", "naive_daily", "naive_weekly", "historical_average")
-ASSETS = {"raw_files", "sensors", "edges", "raw_readings", "readings", "node_set", "tensor", "adjacency", "drift"}
+ASSETS = {
+    "raw_files",
+    "sensors",
+    "edges",
+    "raw_readings",
+    "readings",
+    "node_set",
+    "tensor",
+    "adjacency",
+    "drift",
+    "advice",
+}
 WRAPPERS = ("lora", "prompt_pool", "relearner", "seasonal_skip")
 RESULTS = {"naive", "champion", "evaluation", "forecast", "leaderboard", "report", "comparison", "study"}
 

@@ -29,6 +29,7 @@ COMMANDS = {
     "freeze": "champion",
     "unfreeze": "champion",
     "sensors": "sensors",
+    "advise": "advise",
     "check": "check",
     "new": "new",
     "plan": "plan",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from st_pipeline.data.protocols import PeriodArrays
+from st_pipeline.data.protocols import PartName, PeriodArrays
 from st_pipeline.evaluation.issue_times import issue_times
 from st_pipeline.model_config import NAIVE_MODELS
 
@@ -35,10 +35,10 @@ class NaiveForecasts:
         self.last = self._last_values()
         self.profile, self.profile_seen = self._profile(train)
 
-    def batches(self, name: str) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Forecast, truth and scored cells (B, H, N) of the test windows, for one of `NAIVE_MODELS`."""
+    def batches(self, name: str, part: PartName = "test") -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Forecast, truth and scored cells (B, H, N) of the windows of a part, for one of `NAIVE_MODELS`."""
         arrays = self.arrays
-        for issued, future in issue_times(arrays):
+        for issued, future in issue_times(arrays, part):
             yield self.forecast(name, issued, future), arrays.truth[future], arrays.scored[future]
 
     def forecast(self, name: str, issued: Tensor, future: Tensor) -> Tensor:

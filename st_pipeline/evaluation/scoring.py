@@ -16,7 +16,7 @@ from torch import Tensor
 
 from st_pipeline.config import StreamConfig
 from st_pipeline.data.period_data import PeriodData
-from st_pipeline.data.protocols import SOUND, Part, PeriodArrays
+from st_pipeline.data.protocols import SOUND, Part, PartName, PeriodArrays
 from st_pipeline.errors import InputError
 from st_pipeline.evaluation.losses import loss_rows
 from st_pipeline.evaluation.metrics import Tally, loss_sums
@@ -167,12 +167,14 @@ def score_rows(tally: Tally, nodes: NodeSet, names: Mapping[str, Any]) -> pl.Dat
     return pl.DataFrame(rows, schema=SCHEMA)
 
 
-def prepared(learner: Learner, trained: Trained, data: PeriodData, device: torch.device) -> tuple[Part, Graph, Any]:
-    """The test part, the graph and the model for the node set of a period."""
+def prepared(
+    learner: Learner, trained: Trained, data: PeriodData, device: torch.device, name: PartName = "test"
+) -> tuple[Part, Graph, Any]:
+    """A part, the graph and the model for the node set of a period."""
     forecaster = copy.deepcopy(trained.forecaster)
     with seeded(derive_seed(learner.seed, learner.stream.name, learner.model.name, data.period.key)):
         forecaster.expand(data.nodes)  # a sensor the model has not met, or has forgotten, gets rows as a new one does
-    part = learner.arrays(data, device).part("test", trained.scaler)
+    part = learner.arrays(data, device).part(name, trained.scaler)
     return part, data.graph.to(device), forecaster.to(device)
 
 

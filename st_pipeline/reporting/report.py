@@ -26,6 +26,7 @@ from st_pipeline.evaluation.period_matrix import PeriodMatrix
 from st_pipeline.evaluation.rows import over_seeds
 from st_pipeline.evaluation.transfer import baseline_errors, measures
 from st_pipeline.model_config import reference_models
+from st_pipeline.reporting.advice_page import advice_section
 from st_pipeline.reporting.cost_plot import cost_plot
 from st_pipeline.reporting.images import svg_text
 from st_pipeline.reporting.insight import insight_pictures
@@ -42,6 +43,7 @@ class ReportData:
 
     Attributes:
         insight: the champion's, of `insight_rows`; None if it has none.
+        advice: of `advise`; None of a stream without models.
     """
 
     config: StreamConfig
@@ -54,6 +56,7 @@ class ReportData:
     adjacency: Adjacency
     drift: pl.DataFrame
     insight: pl.DataFrame | None = None
+    advice: Mapping[str, Any] | None = None
 
     @cached_property
     def places(self) -> Positions:
@@ -105,6 +108,7 @@ def render(data: ReportData) -> str:
         matrices=_matrices(data),
         traces=_traces(data),
         insight=_insight(data),
+        advice=advice_section(data.advice),
     )
 
 

@@ -44,6 +44,7 @@ def by_key(stream: Stream) -> dict[str, dg.AssetSpec]:
 
 def test_keys_are_those_of_the_architecture() -> None:
     network = ["raw_files", "sensors", "raw_readings", "edges", "readings", "node_set", "tensor", "adjacency", "drift"]
+    network.append("advice")
     models = ["eac/backbone", "eac/prompt_pool", "eac/prompt_analysis", "eac/drill", "online/backbone", "online/drill"]
     kinds = ("evaluation", "losses", "diagnostics")
     scores = [f"{name}/{part}" for name in ("eac", "online", "naive") for part in kinds]

@@ -143,7 +143,17 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 @pytest.fixture(scope="module")
 def backfilled(server: Server) -> dict[str, str]:
     """Both backfills at their end: stream -> status. Meanwhile the same stream is run by the command line."""
-    results = ("drift", "diagnostics", "evaluation", "losses", "prompt_analysis", "drill", "report", "leaderboard")
+    results = (
+        "drift",
+        "advice",
+        "diagnostics",
+        "evaluation",
+        "losses",
+        "prompt_analysis",
+        "drill",
+        "report",
+        "leaderboard",
+    )
     backfills = {"good": server.launch("good"), "poisoned": server.launch("poisoned", without=results)}
     begin = time.monotonic()
     done = server.workspace.command("run", "good", ST_PIPELINE_HOME=str(server.workspace.folder / "other"))

@@ -112,7 +112,7 @@ def test_files_lie_where_the_architecture_says(finished: tuple[Path, Outcome]) -
     folder, _ = finished
     found = {str(file.relative_to(folder / "home/lake")) for file in (folder / "home/lake").rglob("*.*")}
     expected = {f"{NAME}/{asset}.parquet" for asset in ("raw_files", "sensors", "leaderboard")}
-    kinds = {**dict.fromkeys(TABLES, "parquet"), "node_set": "json", "report": "html"}
+    kinds = {**dict.fromkeys(TABLES, "parquet"), "node_set": "json", "advice": "json", "report": "html"}
     kinds |= dict.fromkeys(("tensor", "adjacency", "eac/backbone", "eac/prompt_pool", "online/backbone"), "safetensors")
     kinds |= dict.fromkeys(("eac/diagnostics", "online/diagnostics", "naive/diagnostics"), "json")
     expected |= {f"{NAME}/{asset}/{period}.{kind}" for asset, kind in kinds.items() for period in PERIODS}

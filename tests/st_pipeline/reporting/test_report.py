@@ -273,3 +273,22 @@ def test_sensors_without_positions_are_no_obstacle() -> None:
     data = make_data()
     nowhere = data.sensors.with_columns(pl.lit(None, dtype=pl.Float64).alias("x"))
     assert "no sensor has a position" in render(replace(data, sensors=nowhere))
+
+
+def test_what_was_advised_before_training_is_shown_where_it_is_known() -> None:
+    assert "Before training" not in usual_page()
+    advice = {
+        "stream": "town",
+        "period": KEYS[1],
+        "before": KEYS[0],
+        "model": "eac",
+        "action": "nothing",
+        "reasons": [{"action": "nothing", "text": "1 of 3 sensors are new or back."}],
+        "missing": ["The price is not known."],
+        "graph": {"spectral_distance": 0.125},
+        "forecast": {**dict.fromkeys(("error", "naive", "ratio", "usual", "change")), "misses": {}},
+        "costs": {name: {"seconds": 2.5, "from": "a guess"} for name in ("nothing", "prompts_only", "retrain")},
+    }
+    text = " ".join(" ".join(Page(render(replace(make_data(), advice=advice))).words).split())
+    for part in ("Before training", "Advised: do nothing.", "1 of 3 sensors", "The price is not known.", "0.125"):
+        assert part in text
