@@ -1,8 +1,8 @@
 """`data.npz` and `index.npz` of STAEformer and HimNet.
 
-Layout (XDZhelheim/STAEformer and XDZhelheim/HimNet, `lib/data_prepare.py`): `data` (L, N, 3) with the value, the time of
-day as a share of it and the day of week (Monday 0); `train`, `val` and `test` (windows, 3) with the first step of the
-input, of the target and the end. No ids, no dates; a graph may lie beside it as `adj_mx.pkl` or `distances.csv`.
+Layout (XDZhelheim/STAEformer and XDZhelheim/HimNet, `lib/data_prepare.py`): `data` (L, N, 3) with the value, the time
+of day as a share of it and the day of week (Monday 0); `train`, `val` and `test` (windows, 3) with the first step of
+the input, of the target and the end. No ids, no dates; a graph may lie beside it as `adj_mx.pkl` or `distances.csv`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PARTS = ("train", "val", "test")
 
 @IMPORTERS.register
 def himnet(path: Path, *, start: str | None = None, step: str | None = None) -> Draft:
-    """The value by row number of the sensor; step and weekday are those of the calendar channels, the date is a guess."""
+    """Values by row number; step and weekday are those of the calendar channels, the date is a guess."""
     folder = path if path.is_dir() else path.parent
     file = one_file(path, "data.npz", what="archive of readings")
     values = as_series(npz_array(file, "data"), f"{file}: data")

@@ -1,9 +1,9 @@
 """METR-LA and PEMS-BAY as DCRNN publishes them: a table in HDF5, time by sensor, and a graph of road distances.
 
-Layout (liyaguang/DCRNN, README and `scripts/gen_adj_mx.py`): `metr-la.h5` or `pems-bay.h5` is a pandas table whose columns
-are sensor ids; `adj_mx*.pkl` is a pickled list of ids, a dictionary id -> row and a matrix; `distances_*.csv` has `from`,
-`to`, `cost` in metres, for more sensors than the readings; `graph_sensor_locations*.csv` has ids, latitude and longitude,
-with or without a header. A speed of 0 stands for no reading (DCRNN masks it).
+Layout (liyaguang/DCRNN, README and `scripts/gen_adj_mx.py`): `metr-la.h5` or `pems-bay.h5` is a pandas table whose
+columns are sensor ids; `adj_mx*.pkl` is a pickled list of ids, a dictionary id -> row and a matrix; `distances_*.csv`
+has `from`, `to`, `cost` in metres, for more sensors than the readings; `graph_sensor_locations*.csv` has ids, latitude
+and longitude, with or without a header. A speed of 0 stands for no reading (DCRNN masks it).
 """
 
 from __future__ import annotations

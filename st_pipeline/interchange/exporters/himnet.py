@@ -1,12 +1,14 @@
 """`data.npz` and `index.npz`, as STAEformer and HimNet read them, with `adj_mx.pkl` beside them.
 
-Kept: the target, the clock (UTC) as channels, the split, weights. Lost: other variables, ids, dates, positions, periods.
+Kept: the target, the clock (UTC) as channels, the split, weights. Lost: other variables, ids, dates, positions and
+periods.
 """
 
 from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +30,7 @@ def himnet(network: Network, folder: Path) -> None:
     (folder / "adj_mx.pkl").write_bytes(pickle.dumps([list(network.ids), rows, network.weights], protocol=2))
 
 
-def windows(network: Network) -> dict[str, np.ndarray]:
+def windows(network: Network) -> dict[str, Any]:
     """Begin of input, begin of target and end of every window, by part; windows follow each other step by step."""
     config = network.config
     first = np.arange(len(network.values) - config.window - config.horizon + 1)

@@ -18,7 +18,7 @@ from st_pipeline.readers.base import EDGE_SCHEMA
 
 SOURCES, TARGETS = ("from", "source", "origin_id"), ("to", "target", "destination_id")
 DISTANCES = ("cost", "distance", "dist")
-KERNEL = "{recipe: distances, threshold: 0.1, both_ways: false}  # guessed: DCRNN's threshold, one way"
+KERNEL = "{recipe: distances, threshold: 0.1, both_ways: false}  # guessed"
 POSITIONED = "{recipe: gaussian, threshold: 0.5}  # guessed: from the positions"
 WEIGHTED = "{recipe: edges}"
 ALONE = "{recipe: none}  # guessed: no positions and no edges"
@@ -71,17 +71,25 @@ def distance_edges(file: Path, ids: Sequence[str]) -> pl.DataFrame:
     if distance.null_count():
         raise InputError(f"{file}: {chosen[2]}: found a row without a number, expected a distance in each")
     edges = pairs.with_columns(distance, pl.lit(None, dtype=pl.Float64).alias("weight"))
-    known = pl.Series(list(ids), dtype=pl.String)
-    inside = edges.filter(pl.col("source").is_in(known.implode()) & pl.col("target").is_in(known.implode()))
+    return known_edges(edges, ids, file)
+
+
+def known_edges(edges: pl.DataFrame, ids: Sequence[str], file: Path) -> pl.DataFrame:
+    """Those between sensors of the readings, by id or else by row number.
+
+    Raises:
+        InputError: there is none, though there are edges.
+    """
+    known = pl.Series(list(ids), dtype=pl.String).implode()
+    inside = edges.filter(pl.col("source").is_in(known) & pl.col("target").is_in(known))
     if not len(inside):
         inside = _by_number(edges, ids)
     if not len(inside):
-        found = edges["source"][0] if len(edges) else "no row"
         raise InputError(
             f"{file}: no row is about two of the {len(ids)} sensors, e.g. {ids[0]!r}; "
-            f"found {found!r}, expected their ids"
+            f"found {edges['source'][0]!r}, expected their ids"
         )
-    return inside.filter(pl.col("source") != pl.col("target")).select(list(EDGE_SCHEMA))
+    return inside.select(list(EDGE_SCHEMA))
 
 
 def _by_number(edges: pl.DataFrame, ids: Sequence[str]) -> pl.DataFrame:
@@ -101,7 +109,10 @@ def find_graph(path: Path, ids: Sequence[str], *, placed: bool = False) -> tuple
     if pickle := beside(path, "adj_mx*.pkl", "adj*.pkl"):
         return read_adjacency(pickle, ids), WEIGHTED
     if distances := beside(path, "distances*.csv"):
-        return distance_edges(distances, ids), KERNEL
+        edges = distance_edges(distances, ids)
+        sigma = float(np.std(edges["distance"].to_numpy()))  # the zeros of a sensor to itself count, as in DCRNN
+        given = f", sigma: {sigma:.9g}" if sigma > 0 else ""
+        return edges, f"{{recipe: distances, threshold: 0.1{given}, both_ways: false}}  # guessed: DCRNN's kernel"
     return None, POSITIONED if placed else ALONE
 
 

@@ -1,8 +1,8 @@
 """HDF5 files: tables that pandas wrote (`format="fixed"`) and plain arrays, read without pandas, PyTables or pickles.
 
 pandas keeps a frame in a group with `axis0` (columns), `axis1` (index) and, for each block of columns of one type,
-`blockK_items` and `blockK_values` (rows, columns); an axis of text or numbers is stored as such, one of other objects as
-a pickle, which is refused. Links and storage outside of the file are refused as well.
+`blockK_items` and `blockK_values` (rows, columns); an axis of text or numbers is stored as such, one of other objects
+as a pickle, which is refused. Links and storage outside of the file are refused as well.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def open_hdf(file: Path) -> Iterator[Any]:
         InputError: it cannot be read, or h5py is not installed.
     """
     try:
-        import h5py
+        import h5py  # an optional dependency
     except ImportError:
         raise InputError(f"{file}: reading HDF5 needs h5py; {HINT}") from None
     try:
@@ -97,8 +97,8 @@ def read_table(file: Path) -> Table:
     values = np.concatenate(parts, axis=1)
     if values.shape != (len(index), len(columns)) or sorted(named) != sorted(map(str, columns)):
         raise InputError(
-            f"{file}: found values of shape {values.shape}, expected ({len(index)}, {len(columns)}) as the index and the "
-            "columns say"
+            f"{file}: found values of shape {values.shape}, expected ({len(index)}, {len(columns)}) as the index "
+            "and the columns say"
         )
     place = {name: column for column, name in enumerate(named)}
     order = [place[str(name)] for name in columns]

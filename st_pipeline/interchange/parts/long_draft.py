@@ -83,7 +83,9 @@ def long_draft(
 
 def _lines(facts: Facts, graph: str) -> list[str]:
     """Lines of the stream file behind its source."""
-    every, start, end = fitting_periods(facts.first.date(), facts.last.date(), facts.step)
+    noon = timedelta(hours=12)  # a day of which most is missing belongs to no period
+    first, last = (facts.first + noon).date(), (facts.last + facts.step - noon).date()
+    every, start, end = fitting_periods(first, max(first, last), facts.step)
     target = next(iter(facts.variables))
 
     def marked(what: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -15,8 +15,8 @@ from st_pipeline.data.adjacency import build_adjacency
 from st_pipeline.data.cleaning import clean
 from st_pipeline.data.clock import step_count
 from st_pipeline.data.lives import heard_in, node_set
+from st_pipeline.data.period_data import PeriodData
 from st_pipeline.data.tensors import SeriesTensor, build_tensor
-from st_pipeline.errors import InputError
 from st_pipeline.interchange.parts.arrays import Array
 from st_pipeline.periods import Period
 from st_pipeline.readers.base import Reader
@@ -69,7 +69,7 @@ class Network:
         return tuple(dict.fromkeys(name for earlier in self.snapshots[:until] for name in earlier.ids))
 
     def placed(self, snapshot: Snapshot, ids: Sequence[str]) -> tuple[Array, Array]:
-        """Values (L, M, C) and weights (M, M) of a period with a column for each id, whether it has the sensor or not."""
+        """Values (L, M, C) and weights (M, M) of a period with a column for each id, known or not."""
         place = {name: column for column, name in enumerate(ids)}
         columns = np.array([place[name] for name in snapshot.ids], dtype=np.int64)
         length, _, count = snapshot.values.shape
@@ -96,7 +96,7 @@ class Network:
 
     @property
     def costs(self) -> tuple[Array, Array, Array]:
-        """Rows, columns and costs of the edges, so that DCRNN's kernel exp(-cost^2) is the weight, the largest being 1."""
+        """Rows, columns and costs of the edges: DCRNN's kernel exp(-cost^2) is the weight, the largest being 1."""
         row, column = np.nonzero(self.weights)
         weight = self.weights[row, column] / max(float(self.weights.max(initial=0)), 1e-30)
         return row, column, np.sqrt(-np.log(weight.astype(np.float64)))
@@ -121,25 +121,26 @@ def read_network(config: StreamConfig, reader: Reader, periods: Sequence[Period]
     Raises:
         InputError: the raw data cannot be read, or hold nothing.
     """
-    sensors = reader.sensors()
     wide = config.model_copy(update={"inputs": config.variable_names[1:]})
-    nodes: NodeSet | None = None
     found = []
-    for period in config.calendar.periods():
-        if period.index > periods[-1].index:
-            break
+    for data in read_periods(wide, reader, periods[-1]):
+        if data.period.index >= periods[0].index:
+            values = _whole(data.tensor, data.period, config)
+            found.append(Snapshot(data.period, data.nodes.ids, values, data.graph.dense().numpy()))
+    return Network(config, tuple(found), reader.sensors())
+
+
+def read_periods(config: StreamConfig, reader: Reader, last: Period) -> Iterator[PeriodData]:
+    """All periods up to one, made from the raw data as the assets make them."""
+    sensors = reader.sensors()
+    nodes: NodeSet | None = None
+    for period in config.calendar.periods()[: last.index + 1]:
         frame = clean(reader.readings(period), config, period)
         heard = heard_in(frame, config.variable_names[0])
         nodes = node_set(nodes, sensors=sensors, heard=heard, period=period, lives=config.lives)
-        if period.index < periods[0].index:
-            continue
         edges = reader.edges(period) if reader.has_edges else None
         adjacency = build_adjacency(nodes.ids, sensors=sensors, edges=edges, config=config, period=period)
-        tensor = build_tensor(frame, nodes.ids, wide, period.key)
-        found.append(Snapshot(period, nodes.ids, _whole(tensor, period, config), adjacency.graph().dense().numpy()))
-    if not found:
-        raise InputError(f"stream {config.name!r}: there is no period to export")
-    return Network(config, tuple(found), sensors)
+        yield PeriodData(period, nodes, build_tensor(frame, nodes.ids, config, period.key), adjacency.graph())
 
 
 def _whole(tensor: SeriesTensor, period: Period, config: StreamConfig) -> Array:

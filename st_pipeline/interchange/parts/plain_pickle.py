@@ -34,6 +34,8 @@ KNOWN = {
     ("numpy", "ndarray"): "ndarray",
     ("numpy", "dtype"): "dtype",
     ("_codecs", "encode"): "encode",
+    ("__builtin__", "bytes"): "bytes",
+    ("builtins", "bytes"): "bytes",
 }
 MARK = object()
 
@@ -217,6 +219,8 @@ def _made(kind: str, arguments: tuple[Any, ...]) -> Any:
         return _Blank("dtype", code=_code(arguments[0]))
     if kind == "encode" and arguments[1] == "latin1" and isinstance(arguments[0], str):
         return arguments[0].encode("latin1")
+    if kind == "bytes" and not arguments:  # no bytes, in old protocols
+        return b""
     if kind == "scalar" and len(arguments) == 2:
         return np.frombuffer(_bytes(arguments[1]), _dtype(arguments[0]))[0]
     if kind == "frombuffer" and len(arguments) == 4:
@@ -281,13 +285,15 @@ def _finished(value: Any) -> Any:
         if id(item) in done:
             return done[id(item)]
         if isinstance(item, list):
-            done[id(item)] = found = []
+            found: list[Any] = []
+            done[id(item)] = found
             found.extend(finish(part, depth + 1) for part in item)
             return found
         if isinstance(item, tuple):
             return tuple(finish(part, depth + 1) for part in item)
         if isinstance(item, dict):
-            done[id(item)] = table = {}
+            table: dict[Any, Any] = {}
+            done[id(item)] = table
             table.update({key: finish(part, depth + 1) for key, part in item.items()})
             return table
         return item

@@ -11,7 +11,7 @@ import polars as pl
 
 from st_pipeline.errors import InputError, closest
 from st_pipeline.readers.base import SENSOR_SCHEMA
-from st_pipeline.readers.parts.columns import RAW, number, refuse_unread
+from st_pipeline.readers.parts.columns import RAW, TimeFormat, is_zoned, number, refuse_unread, time
 from st_pipeline.readers.parts.csv_table import CsvOptions, open_bytes, scan_csv
 from st_pipeline.readers.parts.tables import told
 
@@ -35,6 +35,7 @@ def texts(file: Path, *, header: bool = True, delimiter: str = ",") -> pl.DataFr
             frame = pl.read_csv(
                 content, has_header=False, separator=delimiter, infer_schema=False, truncate_ragged_lines=True
             )
+        frame.columns = [f"column_{place}" for place in range(1, len(frame.columns) + 1)]
     if not len(frame):
         raise InputError(f"{file}: has no rows; expected at least one")
     return frame.rename({name: name.strip() for name in frame.columns})
@@ -84,3 +85,24 @@ def sensor_table(ids: Sequence[str], facts: pl.DataFrame) -> pl.DataFrame:
     joined = listed.join(facts.unique("sensor_id", keep="first"), on="sensor_id", how="left", maintain_order="left")
     known = [name for name in SENSOR_SCHEMA if name in joined.columns]
     return joined.select(known)
+
+
+def stamps(frame: pl.DataFrame, name: str, file: Path, style: TimeFormat | None = None) -> pl.Series:
+    """A column of times as `timestamp`: naive labels in milliseconds; those with an offset in UTC.
+
+    Raises:
+        InputError: a cell is empty or no time.
+    """
+    need(frame, (name,), file)
+    style = style or TimeFormat()
+    filled = frame[name].drop_nulls()
+    zoned = bool(len(filled)) and is_zoned(filled[0], style)
+    found = frame.select(time(name, frame.schema[name], style, zoned=zoned))[name]
+    if found.null_count():
+        row = int(found.is_null().arg_true()[0])
+        shown = frame[name][row]
+        raise InputError(
+            f"{file}: data row {row + 1}: {name}: found {'nothing' if shown is None else repr(shown[:60])}, "
+            f"expected {style.expected()}"
+        )
+    return found.dt.replace_time_zone(None).alias("timestamp")

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-import yaml
 from click.testing import CliRunner
 
 from st_pipeline import streams as finding
@@ -74,19 +73,24 @@ def take_out(workspace: Any) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def train(workspace: Any) -> Callable[[Stream], dict[str, Any]]:
-    """Train one small model on a stream's first period through Dagster; returns what the command says."""
+def train(compute: Any) -> Callable[[Stream], float]:
+    """`train(stream)`: the validation error after one epoch of a small model on the first period."""
+    from resources.source import open_source
+    from st_pipeline.interchange.parts.network import read_periods
+    from st_pipeline.training.learner import Learner
 
-    def run(stream: Stream) -> dict[str, Any]:
-        file = stream.folder / "stream.yaml"
-        document = yaml.safe_load(file.read_text())
-        document["models"] = [{**document["models"][0], "training": {"epochs": 1}}]
-        file.write_text(yaml.safe_dump(document, sort_keys=False))
-        first = stream.config.calendar.period(0).key
-        result = workspace.command("run", stream.name, "--periods", first, "--json")
-        assert result.returncode == 0, result.stderr
-        answer: dict[str, Any] = json.loads(result.stdout)
-        return answer
+    def run(stream: Stream) -> float:
+        plain = yaml.safe_load((stream.folder / "stream.yaml").read_text())
+        model = {
+            "name": "m",
+            "backbone": {"name": "stgnn", "hidden": 8},
+            "strategy": "online",
+            "training": {"epochs": 1},
+        }
+        config = type(stream.config).model_validate({**plain, "models": [model], "champion": "m"})
+        data = next(iter(read_periods(config, open_source(stream), config.calendar.period(0))))
+        parts = Learner(config, config.models[0], config.models[0].runs[0]).learn(data, None, compute=compute)
+        return float(parts["backbone"].cost.epochs)
 
     return run
 
