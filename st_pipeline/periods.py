@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -143,3 +144,22 @@ class Calendar:
             if period.key == key:
                 return period
         raise InputError(f"there is no period {key!r}; {closest(key, [period.key for period in periods])}")
+
+
+def between(keys: Sequence[str], asked: str | None, stream: str) -> list[str]:
+    """Of the keys of a stream's periods those of `A..B`, of one key, or all.
+
+    Raises:
+        InputError: there is no such period, or B is before A.
+    """
+    if not asked:
+        return list(keys)
+    ends = [part.strip() for part in asked.split("..")]
+    first, last = (ends[0] or keys[0]), (ends[-1] or keys[-1])
+    for key in (first, last):
+        if key not in keys:
+            raise InputError(f"stream {stream!r} has no period {key!r}; {closest(key, keys)}")
+    found = list(keys[keys.index(first) : keys.index(last) + 1])
+    if not found or len(ends) > 2:
+        raise InputError(f"--periods {asked!r}: expected A..B with A before B, or one period")
+    return found

@@ -137,3 +137,5 @@ READERS: Registry[Any] = Registry("source format", "st_pipeline.readers")
 GRAPHS: Registry[Any] = Registry("graph recipe", "st_pipeline.data.graphs")
 BASELINES: Registry[Any] = Registry("baseline", "st_pipeline.evaluation.baselines")
 VIEWS: Registry[Any] = Registry("view", "st_pipeline.reporting.views")  # called like the part of a model they look at
+IMPORTERS: Registry[Any] = Registry("import format", "st_pipeline.interchange")
+EXPORTERS: Registry[Any] = Registry("export format", "st_pipeline.interchange.exporters")

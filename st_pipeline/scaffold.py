@@ -49,28 +49,28 @@ def scaffold(name: str, readings: Path, sensors: Path | None) -> str:
         if positions.keys() - {"sensor_id"}:
             graph = "{recipe: gaussian, threshold: 0.5}"
     shown = ", ".join(
-        f"{_quoted(ours)}: {_quoted(theirs)}"
+        f"{quoted(ours)}: {quoted(theirs)}"
         for ours, theirs in columns.items()
         if ours != theirs or ours not in ("sensor_id", "timestamp")
     )
-    every, start, end = _periods(guess)
+    every, start, end = fitting_periods(guess.first, guess.last, guess.step)
     target = next(iter(variables))
     lines = [
-        f"name: {_quoted(name)}",
+        f"name: {quoted(name)}",
         'description: ""',
         "source:",
         f"  format: {'parquet' if readings.suffix.lower() in ('.parquet', '.pq') else 'csv'}",
-        f"  readings: {_quoted(glob.escape(readings.name))}",
+        f"  readings: {quoted(glob.escape(readings.name))}",
         *([f"  delimiter: {json.dumps(guess.delimiter)}"] if guess.delimiter != "," else []),
-        *([f"  sensors: {_quoted(glob.escape(sensors.name))}"] if sensors else []),
+        *([f"  sensors: {quoted(glob.escape(sensors.name))}"] if sensors else []),
         f"  columns: {{{shown}}}  # guessed: every other column is left out",
         "  interval: start  # guessed: a timestamp is the start of its interval; else end",
         f"timezone: UTC  # {'the clock people use' if guess.zoned else 'guessed: the clock of the timestamps'}",
         f"step: {as_text(guess.step)}  # guessed from the gaps between timestamps",
         f"periods: {{every: {every}, start: {start}, end: {end}}}  # guessed; without end it goes on as time passes",
-        f"target: {_quoted(target)}  # guessed: the first column of numbers",
+        f"target: {quoted(target)}  # guessed: the first column of numbers",
         "variables:",
-        f"  {_quoted(target)}: {{}}  # e.g. {{unit: cars/h, minimum: 0, maximum: 8000, sentinels: [-1], stuck: 6h}}",
+        f"  {quoted(target)}: {{}}  # e.g. {{unit: cars/h, minimum: 0, maximum: 8000, sentinels: [-1], stuck: 6h}}",
         f"graph: {graph}",
         *MODELS,
         "  - name: eac_calendar",
@@ -92,12 +92,12 @@ def _of_matrix(name: str, file: Path) -> str:
     days = -(-shape[0] * MATRIX_STEP // timedelta(days=1))
     end = MATRIX_START + timedelta(days=days)
     lines = [
-        f"name: {_quoted(name)}",
+        f"name: {quoted(name)}",
         'description: ""',
         "source:",
         "  format: npz",
-        f"  readings: {_quoted(glob.escape(file.name))}  # with more files, write {{period}} for the period's key",
-        f"  array: {_quoted(array)}  # guessed: the largest",
+        f"  readings: {quoted(glob.escape(file.name))}  # with more files, write {{period}} for the period's key",
+        f"  array: {quoted(array)}  # guessed: the largest",
         f"  columns: {{{', '.join(f'{variable}: {variable}' for variable in variables)}}}",
         f"step: {as_text(MATRIX_STEP)}  # guessed: a matrix has no times",
         f"periods: {{every: {days}d, start: {MATRIX_START}, end: {end}, nominal: true}}  # guessed",
@@ -109,31 +109,29 @@ def _of_matrix(name: str, file: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _periods(guess: Guess) -> tuple[str, date, date]:
+def fitting_periods(first: date, last: date, step: timedelta) -> tuple[str, date, date]:
     """The longest cadence that gives at least three periods of enough steps, and the boundaries around the data."""
-    days = (guess.last - guess.first).days + 1
+    days = (last - first).days + 1
     fitting = [
-        name
-        for name, length in CADENCES.items()
-        if days >= 3 * length and timedelta(days=length) / guess.step >= LEAST_STEPS
+        name for name, length in CADENCES.items() if days >= 3 * length and timedelta(days=length) / step >= LEAST_STEPS
     ]
     every = fitting[0] if fitting else f"{max(1, days // 3)}d"
     cadence = Cadence.parse(every)
     months = cadence.months
-    start = date(guess.first.year, (guess.first.month - 1) // months * months + 1, 1) if months else guess.first
+    start = date(first.year, (first.month - 1) // months * months + 1, 1) if months else first
     bounds = [start]
-    while bounds[-1] <= guess.last:
+    while bounds[-1] <= last:
         bounds.append(cadence.start_of(start, len(bounds)))
-    if len(bounds) > 2 and _is_sparse(bounds[0], bounds[1], guess):
+    if len(bounds) > 2 and _is_sparse(bounds[0], bounds[1], first, last):
         del bounds[0]
-    if len(bounds) > 2 and _is_sparse(bounds[-2], bounds[-1], guess):
+    if len(bounds) > 2 and _is_sparse(bounds[-2], bounds[-1], first, last):
         del bounds[-1]
     return every, bounds[0], bounds[-1]
 
 
-def _is_sparse(start: date, end: date, guess: Guess) -> bool:
-    """Whether the data cover less than half of a period."""
-    covered = min(end, guess.last + timedelta(days=1)) - max(start, guess.first)
+def _is_sparse(start: date, end: date, first: date, last: date) -> bool:
+    """Whether data from the first to the last day cover less than half of a period."""
+    covered = min(end, last + timedelta(days=1)) - max(start, first)
     return covered < (end - start) / 2
 
 
@@ -161,7 +159,7 @@ def _variables(columns: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """Text as YAML reads it back."""
     if re.fullmatch(r"[A-Za-z][\w.-]*", text) and yaml.safe_load(text) == text:
         return text

@@ -14,7 +14,8 @@ from resources.source import open_source
 from resources.stages import FINAL, SOURCES, is_behind, needed, stages, stale_among
 from resources.staleness import Staleness
 from st_pipeline.data.inventory import inventory
-from st_pipeline.errors import InputError, closest
+from st_pipeline.errors import InputError
+from st_pipeline.periods import between
 from st_pipeline.storage import FRAME, digest
 from st_pipeline.streams import Stream
 
@@ -70,15 +71,7 @@ def scope(
             f"stream {stream.name!r}: no period is complete yet; "
             f"the first ends on {stream.config.calendar.period(0).end.date()}"
         )
-    if periods:
-        ends = [part.strip() for part in periods.split("..")]
-        first, last = (ends[0] or keys[0]), (ends[-1] or keys[-1])
-        for key in (first, last):
-            if key not in keys:
-                raise InputError(f"stream {stream.name!r} has no period {key!r}; {closest(key, keys)}")
-        keys = keys[keys.index(first) : keys.index(last) + 1]
-        if not keys or len(ends) > 2:
-            raise InputError(f"--periods {periods!r}: expected A..B with A before B, or one period")
+    keys = between(keys, periods, stream.name)
     names = tuple(name.strip() for name in models.split(",")) if models else ()
     for name in names:
         if name not in stream.config.scored_beside:

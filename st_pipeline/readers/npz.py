@@ -164,7 +164,7 @@ class NpzReader(Reader):
         return file, matrix
 
     def _array(self, file: Path) -> NDArray[np.generic]:
-        with _archive(file) as archive:
+        with open_archive(file) as archive:
             if self.array not in archive.files:
                 raise InputError(f"{file}: there is no array {self.array!r}; {closest(self.array, archive.files)}")
             return np.asarray(archive[self.array])
@@ -188,7 +188,7 @@ def shapes(file: Path) -> dict[str, tuple[int, ...]]:
     Raises:
         InputError: the archive cannot be read.
     """
-    with _archive(file), ZipFile(file) as entries:
+    with open_archive(file), ZipFile(file) as entries:
         return {
             name.removesuffix(".npy"): _shape(entries, name) for name in entries.namelist() if name.endswith(".npy")
         }
@@ -203,7 +203,7 @@ def _shape(entries: ZipFile, name: str) -> tuple[int, ...]:
 
 
 @contextmanager
-def _archive(file: Path) -> Iterator[np.lib.npyio.NpzFile]:
+def open_archive(file: Path) -> Iterator[np.lib.npyio.NpzFile]:
     """An open archive; whatever is wrong with it while it is read is one sentence."""
     try:
         archive = np.load(file, allow_pickle=False)
