@@ -87,12 +87,13 @@ def materialise(place: Place) -> int:
     from resources.instance import open_instance
     from st_pipeline.definitions import build
 
+    own = {path.name for path in (place.folder / "streams").iterdir()}
     chance, count = random.Random(0), 0
     with open_instance() as instance:
         for asset in build().resolve_asset_graph().asset_nodes:
-            keys = asset.partitions_def.get_partition_keys() if asset.partitions_def else [None]
-            if asset.key.path[0] not in os.listdir(place.folder / "streams"):
+            if asset.key.path[0] not in own:
                 continue
+            keys = asset.partitions_def.get_partition_keys() if asset.partitions_def else [None]
             for key in keys:
                 metadata = dict(_metadata(asset.key.path[-1], chance))
                 instance.report_runless_asset_event(
