@@ -50,16 +50,21 @@ class StreamAssets:
 
     @cached_property
     def partitions(self) -> dg.TimeWindowPartitionsDefinition:
-        """One partition per period, the key being its start; the same keys as the stream's own calendar."""
+        """One partition per period that has begun, the key being its start, as the stream's own calendar has them.
+
+        Of a stream with an end, those to come are partitions too.
+        """
         calendar = self.stream.config.calendar
         midnight = datetime.min.time()
         exclusions: list[str | datetime] = [*self._days_without_start(), *self._ticks_after_end()]
-        cron, offset, now = calendar.cadence.cron(calendar.first), 0, datetime.now(UTC)
+        cron, offset, now = calendar.cadence.cron(calendar.first), 1, datetime.now(UTC)
         if calendar.end:
             offset = sum(period.end > now for period in calendar.periods())
-        elif exclusions:  # a tick a minute after midnight ends the window of a start, and the newest start is left out
-            cron, offset, now = cron.replace("0 0", "0,1 0", 1), -1, now - LAG
+        elif exclusions:  # a tick a minute after midnight ends the window of a start
+            cron, offset, now = cron.replace("0 0", "0,1 0", 1), 0, now - LAG
             exclusions.append("1 0 * * *")
+        if calendar.end is None and calendar.period(0).start > now:  # Dagster would have the first period already
+            offset -= 1
         found = dg.TimeWindowPartitionsDefinition(
             cron_schedule=cron,
             start=datetime.combine(calendar.first, midnight),
@@ -69,7 +74,7 @@ class StreamAssets:
             end_offset=offset,
             exclusions=exclusions or None,
         )
-        keys = [period.key for period in calendar.periods(now)]
+        keys = [period.key for period in calendar.begun(now)]
         if (made := found.get_partition_keys()) != keys:
             raise InputError(f"stream {self.name!r}: its calendar has periods {keys}, its partitions {made}")
         return found

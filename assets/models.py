@@ -12,8 +12,9 @@ from resources.compute import ComputeResource
 from resources.failures import user_errors
 from resources.lake import HISTORY, PREVIOUS
 from resources.training import training
+from st_pipeline.landing.periods import require_over
 from st_pipeline.model_config import ModelConfig
-from st_pipeline.storage import digest_of
+from st_pipeline.storage import digest_of, lake
 from st_pipeline.versions import VERSIONS
 
 POOL = "gpu"
@@ -66,6 +67,7 @@ def model_asset(of: StreamAssets, model: ModelConfig) -> dg.AssetsDefinition:
 
         previous = {part: inputs[f"previous_{part}"] for part in model.parts if inputs[f"previous_{part}"] is not None}
         with user_errors():
+            require_over(of.stream, of.period(context), lake())
             limits = compute.limits()
         with training(context, stream=of.name, model=model.name, every=limits.save_every) as journal:
             parts = update(

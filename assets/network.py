@@ -36,11 +36,12 @@ def network_assets(of: StreamAssets) -> list[dg.AssetsDefinition]:
         context: dg.AssetExecutionContext, raw_readings: Any, sensors: Any, gate: dg.ResourceParam[Gate]
     ) -> Iterator[Any]:
         from st_pipeline.data.cleaning import clean, flag_counts
-        from st_pipeline.data.summaries import network_summary, sensor_summary
+        from st_pipeline.data.summaries import network_summary, sensor_summary, until_landed
 
         with user_errors():
             frame = clean(raw_readings, config, of.period(context), sensors)
-        verdict = gate.readings(config, network_summary(frame, config), sensor_summary(frame, sensors, config))
+        judged = until_landed(frame, config) if of.period(context).is_running() else frame
+        verdict = gate.readings(config, network_summary(judged, config), sensor_summary(judged, sensors, config))
         yield from check_results(verdict, of.key("readings"))
         refuse(verdict)
         flags = flag_counts(frame, config.variable_names)

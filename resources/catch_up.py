@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 
 import dagster as dg
 from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
@@ -60,14 +60,14 @@ class CatchUp:
             return watch, Wait(f"waits for run {busy}")
         if step := self._sources(watch):
             return watch, step
-        there = {period.key: period for period in self.stream.config.calendar.periods(now)}
+        there = {period.key: period for period in self.stream.config.calendar.begun(now)}
         settled = frozenset(dg.AssetKey([self.stream.name, name]) for name in SOURCES[:1])
         staleness = Staleness(self.instance, self.graph, watch.pending, settled)
         final = self._step(watch, None, FINAL, [dg.AssetKey([self.stream.name, FINAL])])
         while watch.pending:
             key = watch.pending[0]
             if key not in there:
-                return watch, Wait(f"period {key} begins to count when it is over: the stream has no end")
+                return watch, Wait(f"period {key} has not begun")
             found = self._of_period(watch, there[key], staleness, now)
             if found:
                 return watch, found
@@ -92,20 +92,19 @@ class CatchUp:
         self, watch: Watch, period: Period, staleness: Staleness, now: datetime | None
     ) -> Step | Wait | None:
         """The next run of a period; None when it is up to date."""
-        config, moment = self.stream.config, now or datetime.now(UTC)
+        config = self.stream.config
         landed, made, results = self.stages
         over = config.automation.train_incomplete or is_over(
             period, config.step.total_seconds(), lake(), self.stream.name, now
         )
-        if period.end > moment and (moment - period.start) / (period.end - period.start) < self._least:
-            return Wait(f"period {period.key} has hardly begun")
         whole = self._step(watch, period.key, "all", [*landed, *made, *results])
         there = lake().path((self.stream.name, "raw_readings"), period.key, "parquet").is_file()
         if over and (not there or self._last(whole.name)):
             plan = [("all", list(whole.keys))]
         else:
             early = [key for key in results if key.path[1] in FORECASTS]
-            plan = [("landed", landed), ("data", made), ("results", results) if over else ("forecast", early)]
+            plan = [("landed", landed), ("data", made if over else self._needed_by(early, made))]
+            plan += [("results", results) if over else ("forecast", early)]
         for name, keys in plan:
             if found := self._of_stage(watch, period.key, name, keys, staleness):
                 return found
@@ -131,10 +130,13 @@ class CatchUp:
             return set()
         return set(last.asset_selection or ())
 
-    @property
-    def _least(self) -> float:
-        """Share of a period that must have passed before it can pass the gate, which counts what is missing."""
-        return 2 * (1 - self.stream.config.gate.critical_missing)
+    def _needed_by(self, wanted: Sequence[dg.AssetKey], among: Sequence[dg.AssetKey]) -> list[dg.AssetKey]:
+        """Those that forecasts are made of; all of them where there are no forecasts."""
+        found = {*wanted}
+        for key in reversed(among):
+            if any(key in self.graph.get(child).parent_keys for child in found):
+                found.add(key)
+        return [key for key in among if key in found] if wanted else list(among)
 
     def _can_be_made(self, key: dg.AssetKey, period: str, beside: Sequence[dg.AssetKey]) -> bool:
         """Whether everything that an asset needs is there, or made in the same run."""

@@ -31,6 +31,10 @@ class Period:
     def days(self) -> float:
         return (self.end - self.start) / timedelta(days=1)
 
+    def is_running(self, now: datetime | None = None) -> bool:
+        """Whether it has begun and is not over."""
+        return self.start <= (now or datetime.now(UTC)) < self.end
+
     @property
     def last_day(self) -> date:
         """On the stream's clock; what is in force on it is in force for the period."""
@@ -101,7 +105,8 @@ class Cadence:
 class Calendar:
     """The periods of one stream.
 
-    Without `end` the stream is open-ended: a period exists once its time has passed. A nominal calendar belongs to
+    Without `end` the stream is open-ended: a period counts once its time has passed, and only its data and forecasts are
+    made before. A nominal calendar belongs to
     a stream whose source has no dates: its timestamps are made from the period starts.
     """
 
@@ -133,13 +138,20 @@ class Calendar:
                 return found
             found.append(period)
 
+    def begun(self, now: datetime | None = None) -> list[Period]:
+        """`periods`, and of an open-ended stream the one that is running."""
+        found, moment = self.periods(now), now or datetime.now(UTC)
+        if self.end is None and (running := self.period(len(found))).start <= moment:
+            found.append(running)
+        return found
+
     def find(self, key: str, now: datetime | None = None) -> Period:
-        """The period with this key.
+        """The period with this key, which may be running.
 
         Raises:
             InputError: the stream has no such period.
         """
-        periods = self.periods(now)
+        periods = self.begun(now)
         for period in periods:
             if period.key == key:
                 return period

@@ -40,6 +40,13 @@ def raw_summary(raw: pl.DataFrame, config: StreamConfig, period: Period) -> pl.D
     )
 
 
+def until_landed(readings: pl.DataFrame, config: StreamConfig) -> pl.DataFrame:
+    """Clean readings up to the last step of which anything was landed: what a running period can have by now."""
+    landed = pl.any_horizontal(pl.col(flag_column(name)).is_in(LANDED) for name in config.variable_names)
+    last = readings.filter(landed)["timestamp"].max()
+    return readings if last is None else readings.filter(pl.col("timestamp") <= last)
+
+
 def sensor_summary(readings: pl.DataFrame, sensors: pl.DataFrame, config: StreamConfig) -> pl.DataFrame:
     """One row per sensor and variable of the clean readings.
 

@@ -78,6 +78,20 @@ def is_over(period: Period, step_seconds: float, lake: Lake, stream: str, now: d
     return bool((end - newest).total_seconds() <= step_seconds)
 
 
+def require_over(stream: Stream, period: Period, lake: Lake) -> None:
+    """
+    Raises:
+        InputError: the period is not over, and the stream file does not say that models may be trained before.
+    """
+    config = stream.config
+    if config.automation.train_incomplete or is_over(period, config.step.total_seconds(), lake, stream.name):
+        return
+    raise InputError(
+        f"stream {stream.name!r}: period {period.key} runs until {period.end.isoformat()} and its readings do not reach "
+        "that yet; its models are trained when it is over, or with `automation: {train_incomplete: true}`"
+    )
+
+
 def row_changes(reader: Reader, lake: Lake, stream: str, period: Period) -> dict[str, int]:
     """How many rows of a period came, and how many went, since it was landed; a corrected row is one of each.
 

@@ -149,24 +149,30 @@ def test_partitions_are_the_periods(every: str, start: str, zone: str) -> None:
     for end in (str(far), None):
         stream = stream_of(periods={"every": every, "start": start, **({"end": end} if end else {})}, timezone=zone)
         keys = StreamAssets(stream).partitions.get_partition_keys()
-        wanted = [period.key for period in stream.config.calendar.periods()]
+        wanted = [period.key for period in stream.config.calendar.begun()]
         assert keys == wanted
 
 
 @pytest.mark.parametrize("zone", ZONES)
 @pytest.mark.parametrize("every", ["1d", "3d", "10d", "28d", "7d", "month"])
-def test_a_new_period_appears_when_its_time_has_passed(every: str, zone: str) -> None:
+def test_a_new_period_appears_when_it_begins(every: str, zone: str) -> None:
     stream = stream_of(periods={"every": every, "start": "2024-03-01"}, timezone=zone)
     of = StreamAssets(stream)
     partitions, calendar = of.partitions, stream.config.calendar
-    for index in (0, 3):
-        end = calendar.period(index).end.astimezone(UTC)
-        for moment, count in ((end - timedelta(minutes=5), index), (end + timedelta(minutes=5), index + 1)):
+    for index in (1, 3):
+        start = calendar.period(index).start.astimezone(UTC)
+        for moment, count in ((start - timedelta(minutes=5), index), (start + timedelta(minutes=5), index + 1)):
             with partition_loading_context(effective_dt=moment):
                 keys = partitions.get_partition_keys()
-                assert keys == [period.key for period in calendar.periods(moment)] and len(keys) == count
+                assert keys == [period.key for period in calendar.begun(moment)] and len(keys) == count
                 assert partitions.get_num_partitions() == count
                 assert sorted(partitions.subset_with_all_partitions().get_partition_keys()) == keys
+
+
+@pytest.mark.parametrize("every", ["1d", "3d", "7d", "month"])
+def test_a_stream_that_begins_in_the_future_has_no_partitions(every: str) -> None:
+    of = StreamAssets(stream_of(periods={"every": every, "start": f"{datetime.now(UTC).year + 1}-03-01"}))
+    assert of.partitions.get_partition_keys() == of.stream.config.calendar.begun() == []
 
 
 @pytest.mark.parametrize("every", ["10d", "month"])

@@ -90,6 +90,17 @@ def test_an_open_ended_stream_gains_a_period_exactly_when_its_end_passes(
     assert stream.period(0).end == moment
 
 
+def test_of_an_open_ended_stream_the_running_period_has_begun() -> None:
+    stream = calendar("week", date(2024, 1, 1), None)
+    moment = stream.period(2).start + timedelta(hours=1)
+    assert [period.index for period in stream.begun(moment)] == [0, 1, 2]
+    assert stream.find("2024-01-15", moment).is_running(moment)
+    assert not stream.find("2024-01-08", moment).is_running(moment)
+    assert stream.begun(stream.period(0).start - timedelta(seconds=1)) == []
+    with pytest.raises(InputError, match="no period"):
+        stream.find("2024-01-22", moment)
+
+
 def test_an_open_ended_stream_that_begins_in_the_future_has_no_periods() -> None:
     assert calendar("week", date(2030, 1, 1), None).periods(datetime(2029, 6, 1, tzinfo=UTC)) == []
 

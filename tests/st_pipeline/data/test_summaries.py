@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from st_pipeline.config import StreamConfig
 from st_pipeline.data.cleaning import FLAG, clean
-from st_pipeline.data.summaries import network_summary, raw_summary, sensor_summary
+from st_pipeline.data.summaries import network_summary, raw_summary, sensor_summary, until_landed
 
 MakeStream = Callable[..., StreamConfig]
 MakeTable = Callable[..., pl.DataFrame]
@@ -157,3 +157,12 @@ def test_the_period_is_one_of_the_local_clock(
     times = [at + late if zoned else (at + late).replace(tzinfo=None) for at in times]
     found = raw_summary(make_raw([("a", at, 0.0) for at in times], zoned=zoned), config, period)
     assert found["outside"].item() == 2
+
+
+def test_a_running_period_is_judged_up_to_what_has_landed(make_stream: MakeStream, make_raw: MakeTable) -> None:
+    config = make_stream(periods=DAY)
+    rows = [(name, f"2024-01-01 0{hour}:00", 1.0) for name in "ab" for hour in range(3) if (name, hour) != ("b", 1)]
+    frame = clean(make_raw(rows), config, config.calendar.period(0))
+    missing = [network_summary(one, config)["missing"].item() for one in (frame, until_landed(frame, config))]
+    assert missing == [pytest.approx(43 / 48), pytest.approx(1 / 6)]
+    assert len(until_landed(frame.clear(), config)) == 0
