@@ -123,7 +123,7 @@ def _point(written: str | None) -> tuple[float, float] | None:
 
 def _edges(file: Path, info: dict[str, Any], ids: list[str]) -> tuple[pl.DataFrame, str]:
     """Edges with a weight or a distance, and the recipe for it."""
-    frame = texts(file)
+    frame = texts(file, least=0)
     need(frame, ("origin_id", "destination_id"), file)
     rest = [name for name in frame.columns if name not in ("rel_id", "type", "origin_id", "destination_id")]
     column = info.get("weight_col") or (rest[0] if rest else None)

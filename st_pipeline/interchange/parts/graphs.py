@@ -82,9 +82,9 @@ def known_edges(edges: pl.DataFrame, ids: Sequence[str], file: Path) -> pl.DataF
     """
     known = pl.Series(list(ids), dtype=pl.String).implode()
     inside = edges.filter(pl.col("source").is_in(known) & pl.col("target").is_in(known))
-    if not len(inside):
+    if not len(inside) and len(edges):
         inside = _by_number(edges, ids)
-    if not len(inside):
+    if not len(inside) and len(edges):
         raise InputError(
             f"{file}: no row is about two of the {len(ids)} sensors, e.g. {ids[0]!r}; "
             f"found {edges['source'][0]!r}, expected their ids"

@@ -149,7 +149,7 @@ def write_table(file: Path, values: Array, columns: Sequence[str], times: Array)
     text = {"axis0_variety": "regular", "axis1_variety": "regular", "block0_items_variety": "regular"}
     text |= {"encoding": "UTF-8", "errors": "strict", "pandas_type": "frame", "pandas_version": "0.15.2"}
     names = np.char.encode(np.array(columns, dtype=str), "utf-8")
-    axis = {"kind": "string", "name": "N."}
+    axis = {"kind": "string"}
     with h5py.File(file, "w") as handle:
         _attributes(handle, {"CLASS": "GROUP", "PYTABLES_FORMAT_VERSION": "2.1", "TITLE": "", "VERSION": "1.0"})
         group = handle.create_group("df")
@@ -157,7 +157,7 @@ def write_table(file: Path, values: Array, columns: Sequence[str], times: Array)
         group.attrs["nblocks"], group.attrs["ndim"] = np.int64(1), np.int64(2)
         arrays = {
             "axis0": (names, axis),
-            "axis1": (times.astype("datetime64[ns]").astype(np.int64), {"kind": "datetime64[ns]", "name": "N."}),
+            "axis1": (times.astype("datetime64[ns]").astype(np.int64), {"kind": "datetime64[ns]"}),
             "block0_items": (names, axis),
             "block0_values": (values, {}),
         }
@@ -168,6 +168,9 @@ def write_table(file: Path, values: Array, columns: Sequence[str], times: Array)
 
 
 def _attributes(target: Any, given: dict[str, str]) -> None:
-    """Texts as PyTables writes them: of fixed length."""
+    """Texts as PyTables writes them: UTF-8 of fixed length."""
+    import h5py
+
     for name, text in given.items():
-        target.attrs[name] = np.bytes_(text.encode() or b"\0")
+        written = text.encode()
+        target.attrs.create(name, written, dtype=h5py.string_dtype("utf-8", max(1, len(written))))

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import pickletools
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from st_pipeline.errors import InputError
+from st_pipeline.interchange.parts.pickled_arrays import Blank, Name, Refused, fill, made, named
 
 MOST_BYTES = 4 << 30
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
@@ -25,39 +25,7 @@ VALUES = {
     *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
 }
 EMPTY: dict[str, Callable[[], Any]] = {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_TUPLE": tuple}
-ARRAYS = {f"{module}.multiarray" for module in ("numpy.core", "numpy._core")}
-NUMERIC = {f"{module}.numeric" for module in ("numpy.core", "numpy._core")}
-KNOWN = {
-    **{(module, "_reconstruct"): "reconstruct" for module in ARRAYS},
-    **{(module, "scalar"): "scalar" for module in ARRAYS},
-    **{(module, "_frombuffer"): "frombuffer" for module in NUMERIC},
-    ("numpy", "ndarray"): "ndarray",
-    ("numpy", "dtype"): "dtype",
-    ("_codecs", "encode"): "encode",
-    ("__builtin__", "bytes"): "bytes",
-    ("builtins", "bytes"): "bytes",
-}
 MARK = object()
-
-
-@dataclass(frozen=True)
-class _Name:
-    """A constructor of NumPy that the pickle names; it is never looked up."""
-
-    kind: str
-
-
-@dataclass
-class _Blank:
-    """An array or a type of numbers whose state comes later."""
-
-    kind: str
-    code: str = ""
-    value: Any = None
-
-
-class _Refused(ValueError):
-    pass
 
 
 def load_plain(file: Path) -> Any:
@@ -73,7 +41,7 @@ def load_plain(file: Path) -> Any:
             return _Machine().run(handle)
     except InputError:
         raise
-    except _Refused as error:
+    except Refused as error:
         raise InputError(
             f"{file}: the pickle holds {error}; only lists, dictionaries, text, numbers and arrays of numbers are read"
         ) from None
@@ -94,7 +62,7 @@ class _Machine:
             if opcode.name == "STOP":
                 return _finished(self.stack.pop())
             self.step(opcode.name, argument)
-        raise _Refused("no end")
+        raise Refused("no end")
 
     def step(self, name: str, argument: Any) -> None:
         """One opcode."""
@@ -109,7 +77,7 @@ class _Machine:
         elif name not in ("PROTO", "FRAME"):
             action = getattr(self, f"do_{name.lower()}", None)
             if action is None:
-                raise _Refused(f"the instruction {name}")
+                raise Refused(f"the instruction {name}")
             action(argument)
 
     def above_mark(self) -> list[Any]:
@@ -173,100 +141,36 @@ class _Machine:
 
     def do_global(self, argument: str) -> None:
         module, _, name = argument.partition(" ")
-        self.stack.append(_named(module, name))
+        self.stack.append(named(module, name))
 
     def do_stack_global(self, _: Any) -> None:
         name, module = self.stack.pop(), self.stack.pop()
-        self.stack.append(_named(module, name))
+        self.stack.append(named(module, name))
 
     def do_reduce(self, _: Any) -> None:
         arguments, called = self.stack.pop(), self.stack.pop()
-        if not isinstance(called, _Name) or not isinstance(arguments, tuple):
-            raise _Refused("a call")
-        self.stack.append(_made(called.kind, arguments))
+        if not isinstance(called, Name) or not isinstance(arguments, tuple):
+            raise Refused("a call")
+        self.stack.append(made(called.kind, arguments))
 
     def do_build(self, _: Any) -> None:
         state, target = self.stack.pop(), self.stack[-1]
-        if not isinstance(target, _Blank) or not isinstance(state, tuple):
-            raise _Refused("an object with a state of its own")
-        _fill(target, state)
+        if not isinstance(target, Blank) or not isinstance(state, tuple):
+            raise Refused("an object with a state of its own")
+        fill(target, state)
 
 
 def _is(value: Any, kind: type) -> Any:
     if type(value) is not kind:
-        raise _Refused(f"a {kind.__name__} that is none")
+        raise Refused(f"a {kind.__name__} that is none")
     return value
 
 
 def _key(key: Any) -> Any:
     key = _finished(key)
     if not isinstance(key, str | bytes | int | float | tuple | np.generic):
-        raise _Refused("a dictionary with an unusual key")
+        raise Refused("a dictionary with an unusual key")
     return key
-
-
-def _named(module: Any, name: Any) -> _Name:
-    if kind := KNOWN.get((module, name)):
-        return _Name(kind)
-    raise _Refused(f"the name {str(module)[:60]}.{str(name)[:60]}, which would be run")
-
-
-def _made(kind: str, arguments: tuple[Any, ...]) -> Any:
-    """What a constructor would make of its arguments."""
-    if kind == "reconstruct":
-        return _Blank("array")
-    if kind == "dtype":
-        return _Blank("dtype", code=_code(arguments[0]))
-    if kind == "encode" and arguments[1] == "latin1" and isinstance(arguments[0], str):
-        return arguments[0].encode("latin1")
-    if kind == "bytes" and not arguments:  # no bytes, in old protocols
-        return b""
-    if kind == "scalar" and len(arguments) == 2:
-        return np.frombuffer(_bytes(arguments[1]), _dtype(arguments[0]))[0]
-    if kind == "frombuffer" and len(arguments) == 4:
-        content, dtype, shape, order = arguments
-        return _array(_bytes(content), _dtype(dtype), shape, fortran=order == "F")
-    raise _Refused("a call")
-
-
-def _fill(blank: _Blank, state: tuple[Any, ...]) -> None:
-    """Give an array or a type of numbers its state."""
-    if blank.kind == "dtype":
-        order = state[1]
-        if order not in ("<", ">", "|", "=") or any(part is not None for part in state[2:5]):
-            raise _Refused("an array of records")
-        blank.value = np.dtype(blank.code).newbyteorder(order)
-        return
-    _, shape, dtype, fortran, content = state
-    blank.value = _array(_bytes(content), _dtype(dtype), shape, fortran=fortran is True)
-
-
-def _code(code: Any) -> str:
-    """The name of a type of numbers or of text of fixed width."""
-    name = code.decode("ascii") if isinstance(code, bytes) else code
-    if not isinstance(name, str) or np.dtype(name).hasobject or np.dtype(name).kind not in "biufSU":
-        raise _Refused(f"an array of type {code!r}, which would be run")
-    return name
-
-
-def _dtype(found: Any) -> np.dtype[Any]:
-    if not isinstance(found, _Blank) or found.kind != "dtype":
-        raise _Refused("an array without a type")
-    return found.value if found.value is not None else np.dtype(found.code)
-
-
-def _bytes(content: Any) -> bytes:
-    if isinstance(content, str):
-        return content.encode("latin1")  # a pickle of Python 2
-    if not isinstance(content, bytes | bytearray):
-        raise _Refused("an array of objects")
-    return bytes(content)
-
-
-def _array(content: bytes, dtype: np.dtype[Any], shape: Any, *, fortran: bool) -> Any:
-    sizes = shape if isinstance(shape, tuple) else (shape,)
-    flat = np.frombuffer(content, dtype)
-    return flat.reshape([int(size) for size in sizes], order="F" if fortran else "C")
 
 
 def _finished(value: Any) -> Any:
@@ -275,13 +179,13 @@ def _finished(value: Any) -> Any:
 
     def finish(item: Any, depth: int) -> Any:
         if depth > 50:
-            raise _Refused("lists that are nested too deeply")
-        if isinstance(item, _Blank):
+            raise Refused("lists that are nested too deeply")
+        if isinstance(item, Blank):
             if item.kind != "array" or item.value is None:
-                raise _Refused("an array without content")
+                raise Refused("an array without content")
             return item.value
-        if isinstance(item, _Name) or item is MARK:
-            raise _Refused("a name instead of a value")
+        if isinstance(item, Name) or item is MARK:
+            raise Refused("a name instead of a value")
         if id(item) in done:
             return done[id(item)]
         if isinstance(item, list):

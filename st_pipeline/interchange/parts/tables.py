@@ -16,11 +16,11 @@ from st_pipeline.readers.parts.csv_table import CsvOptions, open_bytes, scan_csv
 from st_pipeline.readers.parts.tables import told
 
 
-def texts(file: Path, *, header: bool = True, delimiter: str = ",") -> pl.DataFrame:
+def texts(file: Path, *, header: bool = True, delimiter: str = ",", least: int = 1) -> pl.DataFrame:
     """All columns as text, plain or gzip; without a header they are called column_1, column_2, ...
 
     Raises:
-        InputError: the file is not there, is empty, or is no table.
+        InputError: the file is not there, is no table, or has less than `least` rows.
     """
     if not file.is_file():
         raise InputError(f"{file}: there is no such file")
@@ -36,7 +36,7 @@ def texts(file: Path, *, header: bool = True, delimiter: str = ",") -> pl.DataFr
                 content, has_header=False, separator=delimiter, infer_schema=False, truncate_ragged_lines=True
             )
         frame.columns = [f"column_{place}" for place in range(1, len(frame.columns) + 1)]
-    if not len(frame):
+    if len(frame) < least:
         raise InputError(f"{file}: has no rows; expected at least one")
     return frame.rename({name: name.strip() for name in frame.columns})
 

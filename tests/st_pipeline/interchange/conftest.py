@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from st_pipeline import streams as finding
@@ -74,7 +75,7 @@ def take_out(workspace: Any) -> Callable[..., Path]:
 
 @pytest.fixture
 def train(compute: Any) -> Callable[[Stream], float]:
-    """`train(stream)`: the validation error after one epoch of a small model on the first period."""
+    """`train(stream)`: the number of epochs after which a small model was trained on the first period."""
     from resources.source import open_source
     from st_pipeline.interchange.parts.network import read_periods
     from st_pipeline.training.learner import Learner
@@ -90,7 +91,7 @@ def train(compute: Any) -> Callable[[Stream], float]:
         config = type(stream.config).model_validate({**plain, "models": [model], "champion": "m"})
         data = next(iter(read_periods(config, open_source(stream), config.calendar.period(0))))
         parts = Learner(config, config.models[0], config.models[0].runs[0]).learn(data, None, compute=compute)
-        return float(parts["backbone"].cost.epochs)
+        return float(parts["backbone"].cost["epochs"])
 
     return run
 

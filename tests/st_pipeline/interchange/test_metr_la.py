@@ -10,6 +10,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 
 from st_pipeline.interchange.parts.hdf import read_table, write_table
@@ -99,6 +100,16 @@ def test_several_blocks_and_numbers_as_ids(tmp_path: Path) -> None:
     table = read_table(tmp_path / "t.h5")
     assert table.columns == ("11", "12", "13")
     assert np.array_equal(table.values, [[1, 2, 3]] * 5) and np.array_equal(table.index, TIMES[:5])
+
+
+def test_pandas_reads_what_is_written_and_the_other_way_round(tmp_path: Path) -> None:
+    pytest.importorskip("tables", reason="PyTables is not installed")
+    frame = pd.DataFrame(np.arange(20.0).reshape(5, 4), index=TIMES[:5], columns=list(IDS))
+    frame.to_hdf(tmp_path / "theirs.h5", key="df")
+    table = read_table(tmp_path / "theirs.h5")
+    assert table.columns == IDS and np.array_equal(table.values, frame) and np.array_equal(table.index, TIMES[:5])
+    write_table(tmp_path / "ours.h5", frame.to_numpy(), IDS, TIMES[:5])
+    assert pd.read_hdf(tmp_path / "ours.h5").equals(frame.set_axis(TIMES[:5].astype("datetime64[ns]")))
 
 
 class Hostile:
