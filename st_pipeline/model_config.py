@@ -16,7 +16,7 @@ from st_pipeline.registry import BACKBONES, BASELINES, STRATEGIES, VIEWS
 NAIVE_MODELS = ("naive_last", "naive_daily", "naive_weekly", "historical_average")
 ASSETS = {"raw_files", "sensors", "edges", "raw_readings", "readings", "node_set", "tensor", "adjacency", "drift"}
 WRAPPERS = ("lora", "prompt_pool", "relearner", "seasonal_skip")
-RESULTS = {"naive", "evaluation", "forecast", "leaderboard", "report", "comparison", "study"}
+RESULTS = {"naive", "evaluation", "forecast", "forecast_scores", "leaderboard", "report", "comparison", "study"}
 
 
 @cache

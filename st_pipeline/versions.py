@@ -15,6 +15,8 @@ VERSIONS = {
     "model": 3,
     "evaluation": 2,
     "baseline": 1,
+    "forecast": 1,
+    "forecast_scores": 1,
     "report": 2,
     "leaderboard": 1,
     "comparison": 1,
