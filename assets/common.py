@@ -106,6 +106,11 @@ class StreamAssets:
         reach = known if self.stream.config.periods.end else known + SPARE_PERIODS
         return dg.TimeWindowPartitionMapping(start_offset=-reach, end_offset=0)
 
+    @cached_property
+    def earlier(self) -> dg.TimeWindowPartitionMapping:
+        """All periods before the current one."""
+        return dg.TimeWindowPartitionMapping(start_offset=self.through.start_offset, end_offset=-1)
+
     @property
     def on_request(self) -> str:
         """Group of what neither the schedule nor `run` makes unless it is asked for."""

@@ -17,6 +17,7 @@ def result_assets(of: StreamAssets) -> list[dg.AssetsDefinition]:
     config = of.stream.config
     models = [*config.scored_beside, *(model.name for model in config.models)]
     champion = config.shown_model
+    issued = {"forecast_scores": dg.AssetIn(of.key("forecast_scores"))} if champion else {}
     inside = {"insight": dg.AssetIn(of.key(champion, "insight"))} if champion and config.model(champion).views else {}
 
     @dg.asset(
@@ -39,6 +40,7 @@ def result_assets(of: StreamAssets) -> list[dg.AssetsDefinition]:
             },
             **{name: dg.AssetIn(of.key(name)) for name in ("sensors", "tensor", "adjacency", "drift")},
             **inside,
+            **issued,
         },
         partitions_def=of.partitions,
         io_manager_key="pages",
@@ -59,6 +61,7 @@ def result_assets(of: StreamAssets) -> list[dg.AssetsDefinition]:
                 diagnostics={name: inputs[f"{name}_diagnostics"] for name in models},
                 node_sets=inputs["node_set"],
                 insight=inputs.get("insight"),
+                forecast_scores=inputs.get("forecast_scores"),
                 **{name: inputs[name] for name in ("sensors", "tensor", "adjacency", "drift")},
             )
             page = render(data)

@@ -8,6 +8,7 @@ import dagster as dg
 
 from assets.jobs import stream_job, stream_schedule
 from assets.stream import assets_or_fault, fault_assets
+from checks.forecasts import forecast_checks
 from checks.gate import ExpectationGate
 from checks.results import result_checks
 from resources.compute import ComputeResource
@@ -34,7 +35,7 @@ def build() -> dg.Definitions:
             continue
         job = stream_job(stream)
         assets += made
-        checks += result_checks(stream)
+        checks += result_checks(stream) + forecast_checks(stream)
         jobs.append(job)
         schedules.append(stream_schedule(stream, job))
     return dg.Definitions(

@@ -17,7 +17,7 @@ VERSIONS = {
     "baseline": 1,
     "forecast": 1,
     "forecast_scores": 1,
-    "report": 2,
+    "report": 3,
     "leaderboard": 1,
     "comparison": 1,
     "study": 1,

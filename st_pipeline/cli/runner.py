@@ -15,12 +15,14 @@ from resources.source import open_source
 from st_pipeline.cli.staleness import Staleness
 from st_pipeline.data.inventory import inventory
 from st_pipeline.errors import InputError, closest
+from st_pipeline.forecasting.serving import serving_model
 from st_pipeline.storage import FRAME, digest
 from st_pipeline.streams import Stream
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 SOURCES = ("raw_files", "sensors")
 LANDED = ("raw_readings", "edges")
+PERIOD_RESULTS = ("report", "forecast", "forecast_scores")
 FINAL = "leaderboard"
 
 
@@ -158,14 +160,16 @@ class Runner:
         """A run of its own for each: where one gives the bytes of before, the next has nothing to do."""
         periodic = [key for key in self.keys if self.graph.get(key).is_partitioned]
         landed = [key for key in periodic if key.path[1] in LANDED]
-        results = [key for key in periodic if len(key.path) == 3 or key.path[1] == "report"]
+        results = [key for key in periodic if len(key.path) == 3 or key.path[1] in PERIOD_RESULTS]
         return landed, [key for key in periodic if key not in {*landed, *results}], results
 
     def _in_scope(self, wanted: Scope) -> set[dg.AssetKey]:
         """The stream's group, with what was asked for beside it; or the data, the named models and the naive ones."""
         if wanted.models:
             models = {"naive", *wanted.models}
-            data = {key for key in self.keys if len(key.path) == 2 and key.path[1] != "report"}
+            served = serving_model(self.stream.config).name if self.stream.config.models else ""
+            hidden = PERIOD_RESULTS[:1] if served in models else PERIOD_RESULTS
+            data = {key for key in self.keys if len(key.path) == 2 and key.path[1] not in hidden}
             return data | {key for key in self.keys if key.path[1] in models}
         asked = self._on_request(wanted)
         return {key for key in self.keys if self.graph.get(key).group_name == self.stream.name or key.path[1] in asked}

@@ -10,8 +10,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from st_pipeline.forecasting.series import Series
-from st_pipeline.types import NodeSet
+from st_pipeline.config import StreamConfig
+from st_pipeline.data.tensors import SeriesTensor
+from st_pipeline.forecasting.series import Series, join
+from st_pipeline.types import NodeSet, Period
 
 
 def declared(sensors: pl.DataFrame) -> tuple[str, ...]:
@@ -61,3 +63,33 @@ def _declared_on(
             installed[valid_now, place[name]] = False if begin is None else (on >= np.datetime64(begin))[valid_now]
             retired[valid_now, place[name]] = False if end is None else (on >= np.datetime64(end))[valid_now]
     return installed, retired
+
+
+def missing_rows(
+    config: StreamConfig,
+    period: Period,
+    forecasts: pl.DataFrame,
+    tensor: SeriesTensor,
+    *,
+    sensors: pl.DataFrame,
+    before: NodeSet | None,
+) -> pl.DataFrame:
+    """`issued_at`, `sensor_id` of the due forecasts that not all steps are published of.
+
+    Args:
+        forecasts: published rows.
+        tensor: of the period.
+    """
+    names = {*declared(sensors), *(before.ids if before else ())}
+    series = join(config, {period.key: tensor}, period, sensors=names)
+    issued = series.slots()
+    slot, row = np.nonzero(alive(series, issued, sensors=sensors, before=before))
+    due = pl.DataFrame(
+        {
+            "issued_at": pl.Series(series.ends[issued][slot] * 1000).cast(forecasts.schema["issued_at"]),
+            "sensor_id": pl.Series(series.ids, dtype=pl.String).gather(row.astype(np.uint32)),
+        }
+    )
+    steps = forecasts.group_by("issued_at", "sensor_id").agg(pl.col("horizon").n_unique().alias("steps"))
+    whole = steps.filter(pl.col("steps") == config.horizon)
+    return due.join(whole, on=["issued_at", "sensor_id"], how="anti", maintain_order="left")

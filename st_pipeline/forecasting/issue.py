@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -14,11 +14,9 @@ from st_pipeline.config import StreamConfig
 from st_pipeline.data.adjacency import build_adjacency
 from st_pipeline.data.splits import split
 from st_pipeline.data.tensors import SeriesTensor
-from st_pipeline.fields import as_text
 from st_pipeline.forecasting.alive import alive, declared
 from st_pipeline.forecasting.conformal import LEVELS
 from st_pipeline.forecasting.ladder import (
-    MODEL,
     NEIGHBOUR,
     NEW,
     NO_SEASON,
@@ -30,7 +28,7 @@ from st_pipeline.forecasting.ladder import (
 )
 from st_pipeline.forecasting.points import Bools, Floats, Steps
 from st_pipeline.forecasting.series import Series, join
-from st_pipeline.forecasting.serving import Served, newest_served
+from st_pipeline.forecasting.served import Served, newest_served
 from st_pipeline.forecasting.walk import Truth, quantiles, residuals
 from st_pipeline.model_config import ModelConfig
 from st_pipeline.training.checkpoint import BySeed

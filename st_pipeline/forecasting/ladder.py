@@ -18,7 +18,7 @@ from st_pipeline.forecasting.points import (
     past,
 )
 from st_pipeline.forecasting.series import Series
-from st_pipeline.forecasting.serving import Served
+from st_pipeline.forecasting.served import Served
 
 TIERS = ("model", "neighbour", "seasonal", "last", "none")
 MODEL, NEIGHBOUR, SEASONAL, LAST, NONE = range(len(TIERS))

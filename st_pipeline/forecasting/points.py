@@ -15,7 +15,7 @@ from st_pipeline.data.protocols import ENOUGH_DAYS, PROTOCOLS, SOUND
 from st_pipeline.data.scaling import Scaler
 from st_pipeline.evaluation.naive import DAYS_PER_WEEK, latest_observed, season_back
 from st_pipeline.forecasting.series import Series
-from st_pipeline.forecasting.serving import Served
+from st_pipeline.forecasting.served import Served
 from st_pipeline.layers.node_table import node_tables
 from st_pipeline.models.base import Forecaster
 from st_pipeline.training.forecasts import forecasts

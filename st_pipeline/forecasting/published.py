@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from st_pipeline.errors import InputError
 from st_pipeline.forecasting.issue import QUANTILES, SCHEMA, TIME
@@ -15,6 +18,7 @@ from st_pipeline.storage import FRAME, Lake, digest, digest_of
 PUBLISHED = {**SCHEMA, "vintage": pl.Int16(), "knowledge_time": TIME}
 FORECAST = ["issued_at", "sensor_id"]  # of one vintage: rows that stand and fall together
 ROW = [*FORECAST, "horizon"]
+STAMP = "%Y-%m-%dT%H:%MZ"
 SAME = 1e-3  # share of a number by which the arithmetic of another machine or batch may move it
 NOTHING = 1e-3  # of a number's unit, the same for numbers near 0
 
@@ -56,6 +60,22 @@ class Published:
                 f"{self.path}: another process has published forecasts since this one read the file; "
                 "theirs are kept and nothing is written; run it again"
             )
+
+    def wanted(
+        self, issued_at: Sequence[datetime], *, at: datetime | None = None, only_missing: bool = False
+    ) -> NDArray[np.bool_]:
+        """(S,): which of the due issue times are to be computed: all, those without a row, or (and) the one at `at`.
+
+        Raises:
+            InputError: no forecast is due at that time.
+        """
+        if at is not None and at not in issued_at:
+            due = f"from {issued_at[0]:{STAMP}} to {issued_at[-1]:{STAMP}}" if issued_at else "in this period yet"
+            raise InputError(f"no forecast is due at {at.astimezone(UTC):{STAMP}}; due are those {due}")
+        if at is None and not only_missing:
+            return np.ones(len(issued_at), dtype=bool)
+        known = set(self.rows["issued_at"].unique().to_list())
+        return np.array([one == at or (only_missing and one not in known) for one in issued_at], dtype=bool)
 
     def with_news(self, fresh: pl.DataFrame, now: datetime) -> pl.DataFrame:
         """All rows, with those of `fresh` that say something new as a further vintage, known from `now` on.

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from st_pipeline.config import StreamConfig
 from st_pipeline.data.tensors import SeriesTensor
+from st_pipeline.evaluation.forecast_means import INSIDE, MEANS
 from st_pipeline.forecasting.conformal import LEVELS
 from st_pipeline.forecasting.issue import QUANTILES, TIER
 from st_pipeline.forecasting.points import past
@@ -20,11 +21,8 @@ from st_pipeline.forecasting.series import Series, join
 from st_pipeline.forecasting.walk import Truth
 from st_pipeline.types import NodeSet, Period
 
-INSIDE = {50: ("q25", "q75"), 80: ("q10", "q90"), 90: ("q05", "q95")}
 FIRST_MONTH = timedelta(days=30)
-COHORTS = ("all", "first_month")
 KEYS = ("day", "horizon", "tier", "cohort")
-MEANS = ("mae", "naive_weekly_mae", *(f"coverage_{share}" for share in INSIDE), "width_90", "pinball")
 SCHEMA = {
     "day": pl.Date(),
     "horizon": pl.Int16(),
@@ -63,19 +61,6 @@ def score(
     counts = [pl.len().alias("cells"), pl.col("width_90").count().alias("interval_cells")]
     means = [pl.col(name).mean() for name in MEANS]
     return both.group_by(KEYS).agg(*counts, *means).select(*SCHEMA).cast(SCHEMA).sort(KEYS)  # type: ignore[arg-type]
-
-
-def pooled(scores: pl.DataFrame, by: str | list[str] | None = None) -> pl.DataFrame:
-    """Means over all cells of the rows, or of each group of them; one cohort at a time."""
-    weights = {
-        name: "interval_cells" if name.startswith(("coverage", "width", "pinball")) else "cells" for name in MEANS
-    }
-    means = [
-        ((pl.col(name) * pl.col(weight)).sum() / pl.col(weight).filter(pl.col(name).is_not_null()).sum()).alias(name)
-        for name, weight in weights.items()
-    ]
-    sums = [pl.col("cells").sum(), pl.col("interval_cells").sum(), *means]
-    return scores.select(sums) if by is None else scores.group_by(by, maintain_order=True).agg(sums)
 
 
 def _first_issue(forecasts: Mapping[str, pl.DataFrame]) -> int | None:
@@ -151,4 +136,3 @@ def _days(seconds: NDArray[np.int64], timezone: str) -> pl.Series:
     """The day on the stream's clock of UTC seconds."""
     moments = pl.Series(seconds * 1000).cast(pl.Datetime("ms")).dt.replace_time_zone("UTC")
     return moments.dt.convert_time_zone(timezone).dt.date()
-

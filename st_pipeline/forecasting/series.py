@@ -13,7 +13,7 @@ from torch import Tensor
 
 from st_pipeline.config import StreamConfig
 from st_pipeline.data.clock import step_count, step_times
-from st_pipeline.data.protocols import Protocol, PeriodArrays
+from st_pipeline.data.protocols import PeriodArrays, Protocol
 from st_pipeline.data.quality import MISSING
 from st_pipeline.data.tensors import SeriesTensor
 from st_pipeline.evaluation.naive import DAYS_PER_WEEK

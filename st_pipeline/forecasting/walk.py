@@ -9,12 +9,12 @@ import torch
 
 from st_pipeline.data.protocols import SOUND
 from st_pipeline.data.windows import spaced
+from st_pipeline.evaluation.naive import DAYS_PER_WEEK
 from st_pipeline.forecasting.conformal import LEVELS, Intervals, Residuals
 from st_pipeline.forecasting.ladder import LAST, MODEL, NEIGHBOUR, SEASONAL, Ladder
 from st_pipeline.forecasting.points import Bools, Floats, GraphOf, Steps, known_points, past
 from st_pipeline.forecasting.series import Series
-from st_pipeline.forecasting.serving import Served
-from st_pipeline.evaluation.naive import DAYS_PER_WEEK
+from st_pipeline.forecasting.served import Served
 
 GROUPS = ((MODEL, NEIGHBOUR), (SEASONAL,), (LAST,))  # tiers that share their intervals
 FALLBACK_EVERY = 5  # the intervals of what stands in for the model learn every so many forecasts, whole

@@ -27,6 +27,7 @@ from st_pipeline.evaluation.rows import over_seeds
 from st_pipeline.evaluation.transfer import baseline_errors, measures
 from st_pipeline.model_config import reference_models
 from st_pipeline.reporting.cost_plot import cost_plot
+from st_pipeline.reporting.forecasts_section import issued_section
 from st_pipeline.reporting.images import svg_text
 from st_pipeline.reporting.insight import insight_pictures
 from st_pipeline.reporting.plots import cohort_plot, growth_plot, horizon_plot, matrix_plot, network_plot, trace_plot
@@ -42,6 +43,7 @@ class ReportData:
 
     Attributes:
         insight: the champion's, of `insight_rows`; None if it has none.
+        forecast_scores: of the forecasts issued for the period; None without them.
     """
 
     config: StreamConfig
@@ -54,6 +56,7 @@ class ReportData:
     adjacency: Adjacency
     drift: pl.DataFrame
     insight: pl.DataFrame | None = None
+    forecast_scores: pl.DataFrame | None = None
 
     @cached_property
     def places(self) -> Positions:
@@ -105,6 +108,7 @@ def render(data: ReportData) -> str:
         matrices=_matrices(data),
         traces=_traces(data),
         insight=_insight(data),
+        issued=issued_section(data.forecast_scores),
     )
 
 
