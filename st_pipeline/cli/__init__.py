@@ -22,6 +22,7 @@ COMMANDS = {
     "reproduce": "reproduce",
     "bench": "bench",
     "explain": "explain",
+    "forecast": "forecast",
     "check": "check",
     "new": "new",
     "doctor": "doctor",

@@ -48,12 +48,16 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Scope:
-    """What to materialise: period keys in order, models (the stream's own if empty), and what is made on request."""
+    """What to materialise: period keys in order, models (the stream's own if empty), and what is made on request.
+
+    With `forecasts` it is the forecasts and the data they are made of, and nothing that is trained.
+    """
 
     periods: tuple[str, ...]
     models: tuple[str, ...] = ()
     compare: bool = False
     studies: bool = False
+    forecasts: bool = False
 
     @property
     def on_request(self) -> bool:
@@ -148,7 +152,7 @@ class Runner:
 
     def _finals(self, wanted: Scope) -> list[dg.AssetKey]:
         """What is made of all periods together."""
-        if wanted.models:
+        if wanted.models or wanted.forecasts:
             return []
         studies = [self._key("study", study.name) for study in self.stream.config.studies if wanted.studies]
         return [self._key(FINAL), *([self._key("comparison")] if wanted.compare else []), *studies]
@@ -165,6 +169,8 @@ class Runner:
 
     def _in_scope(self, wanted: Scope) -> set[dg.AssetKey]:
         """The stream's group, with what was asked for beside it; or the data, the named models and the naive ones."""
+        if wanted.forecasts:
+            return self._needed_by(self._key("forecast"))
         if wanted.models:
             models = {"naive", *wanted.models}
             served = serving_model(self.stream.config).name if self.stream.config.models else ""
@@ -173,6 +179,15 @@ class Runner:
             return data | {key for key in self.keys if key.path[1] in models}
         asked = self._on_request(wanted)
         return {key for key in self.keys if self.graph.get(key).group_name == self.stream.name or key.path[1] in asked}
+
+    def _needed_by(self, key: dg.AssetKey) -> set[dg.AssetKey]:
+        """An asset with all data that it is made of; models are none."""
+        found, open_keys = {key}, [key]
+        while open_keys:
+            parents = {key for key in self.graph.get(open_keys.pop()).parent_keys if len(key.path) == 2}
+            open_keys += parents - found
+            found |= parents
+        return found
 
     def _on_request(self, wanted: Scope) -> set[str]:
         """Models whose assets on request are asked for too: all that are compared, all that a study trains."""
