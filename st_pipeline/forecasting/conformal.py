@@ -89,6 +89,7 @@ class Intervals:
         if not seen.any():
             return
         centre, when = np.asarray(point[due], dtype=np.float64), np.asarray(slot)[due]
+        self.scale.move_on(when)
         if not np.isnan(self.scale.mean):
             self._track(due, error / self.scale.of(centre, when), seen)
         self.scale.learn(centre, when, np.abs(error), seen)

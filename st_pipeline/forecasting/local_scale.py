@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,9 +80,13 @@ class LocalScale:
         if seen.any():
             edges = np.unique(np.quantile(point[seen], np.arange(1, LEVEL_BINS) / LEVEL_BINS))
             mean = float(size[seen].mean())
-        scale = cls(sensors, horizon=point.shape[1], slots_per_week=slots_per_week, edges=edges, mean=mean)
+        empty = partial(cls, sensors, horizon=point.shape[1], slots_per_week=slots_per_week, edges=edges, mean=mean)
+        scale = empty()
         if seen.any():
             scale._update(point, slot, size, seen)
+            limit = CAP * scale.of(point, slot)
+            scale = empty()
+            scale._update(point, slot, np.minimum(size, limit), seen)
         return scale
 
     def of(self, point: Floats, slot: Ints) -> Floats:
@@ -92,17 +97,20 @@ class LocalScale:
         return np.maximum(product, FLOOR * (self.mean or 1.0))
 
     def learn(self, point: Floats, slot: Ints, size: Floats, seen: Bools) -> None:
-        """Move towards the absolute errors (..., H, N) of the cells that are seen.
+        """Move towards the absolute errors (D, N) of the cells that are seen, of steps in these slots (D,).
 
-        They count from the next slots on: forecasts of one step have like errors, and none may be judged by a scale
-        that has seen the error of another.
+        They count from `move_on` to other slots: forecasts of one step have like errors, and none may be judged by a
+        scale that has seen the error of another.
         """
         if np.isnan(self.mean):
             self.mean = float(size[seen].mean())
+        self.waiting.append((point, slot, size, seen))
+
+    def move_on(self, slot: Ints) -> None:
+        """Take in what was learned, unless it is of these very slots (D,)."""
         full = len(self.waiting) >= self.horizon  # no step is forecast more often
         if full or (self.waiting and not np.array_equal(np.unique(slot), np.unique(self.waiting[-1][1]))):
             self._take_in()
-        self.waiting.append((point, slot, size, seen))
 
     def _take_in(self) -> None:
         point, slot, size, seen = (np.concatenate(parts) for parts in zip(*self.waiting, strict=True))
@@ -127,7 +135,7 @@ class LocalScale:
             weight = per_day * columns[place] / (sensors if place < 2 else 1)
             chosen = np.broadcast_to(cells, seen.shape)[seen]
             factor.update(chosen, ratio, weight)
-            ratio = np.minimum(ratio / np.maximum(factor.mean.reshape(-1)[chosen], FLOOR), CAP)
+            ratio = ratio / np.maximum(factor.mean.reshape(-1)[chosen], FLOOR)
 
     def _cells(self, point: Floats, slot: Ints) -> Iterator[tuple[Factor, Ints]]:
         """Every factor with the flat cells that these forecasts belong to, to broadcast over (..., H, N)."""
