@@ -148,12 +148,15 @@ def _run(
     scaler: Scaler,
 ) -> Floats:
     """(S, H, M) of these sensors, in the unit of the readings."""
-    learner = served.learner
-    arrays = series.arrays(ids, PROTOCOLS[learner.model.protocol], learner.lags)
-    starts = torch.from_numpy(issued) - series.config.window + 1
-    part = replace(arrays.scaled(scaler), starts=starts)
-    points = [points for points, _, _ in forecasts(forecaster, part, graph)]
+    learner, window = served.learner, series.config.window
     empty = torch.zeros(0, series.config.horizon, len(ids))
+    if not len(issued):
+        return empty.numpy()
+    first = max(0, int(issued[0]) - window + 1 - max(learner.lags, default=0))
+    steps = slice(first, int(issued[-1]) + series.config.horizon + 1)
+    arrays = series.arrays(ids, PROTOCOLS[learner.model.protocol], learner.lags, steps)
+    part = replace(arrays.scaled(scaler), starts=torch.from_numpy(issued) - window + 1 - first)
+    points = [points for points, _, _ in forecasts(forecaster, part, graph)]
     return torch.cat([empty, *points]).numpy()
 
 

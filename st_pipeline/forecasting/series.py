@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -62,9 +62,12 @@ class Series:
         place = {name: row for row, name in enumerate(self.ids)}
         return np.array([place.get(name, -1) for name in names], dtype=np.int64)
 
-    def arrays(self, ids: tuple[str, ...], protocol: Protocol, lags: tuple[int, ...] = ()) -> PeriodArrays:
-        """What a protocol sees of these sensors (those that are not here have no readings)."""
-        tensor = of_sensors(self.tensor, ids)
+    def arrays(
+        self, ids: tuple[str, ...], protocol: Protocol, lags: tuple[int, ...] = (), steps: slice = slice(None)
+    ) -> PeriodArrays:
+        """What a protocol sees in some steps of these sensors (those that are not here have no readings)."""
+        cut = {name: getattr(self.tensor, name)[steps] for name in ("values", "flags", "times")}
+        tensor = of_sensors(replace(self.tensor, **cut), ids)
         return PeriodArrays.of(tensor, NodeSet.of(ids), self.config, protocol=protocol, lags=lags)
 
     def slot_of_week(self, arrays: PeriodArrays) -> NDArray[np.int64]:

@@ -18,7 +18,7 @@ from st_pipeline.forecasting.served import Served
 
 GROUPS = ((MODEL, NEIGHBOUR), (SEASONAL,), (LAST,))  # tiers that share their intervals
 FALLBACK_EVERY = 5  # the intervals of what stands in for the model learn every so many forecasts, whole
-MOST = 1000  # issue times that intervals are calibrated on
+MOST = 400  # issue times that intervals are calibrated on
 
 
 @dataclass(frozen=True, eq=False)
