@@ -11,12 +11,14 @@ ALL, FIRST_MONTH = ("all", "first_month")
 
 
 def pooled(scores: pl.DataFrame, by: str | list[str] | None = None) -> pl.DataFrame:
-    """Means over all cells of the rows, or of each group of them; one cohort at a time."""
+    """Means over all cells of the rows, or of each group of them, null without any; one cohort at a time."""
     weights = {
         name: "interval_cells" if name.startswith(("coverage", "width", "pinball")) else "cells" for name in MEANS
     }
     means = [
-        ((pl.col(name) * pl.col(weight)).sum() / pl.col(weight).filter(pl.col(name).is_not_null()).sum()).alias(name)
+        ((pl.col(name) * pl.col(weight)).sum() / pl.col(weight).filter(pl.col(name).is_not_null()).sum())
+        .fill_nan(None)
+        .alias(name)
         for name, weight in weights.items()
     ]
     sums = [pl.col("cells").sum(), pl.col("interval_cells").sum(), *means]
@@ -28,4 +30,4 @@ def headline(scores: pl.DataFrame) -> dict[str, float | int]:
     everything = pooled(scores.filter(pl.col("cohort") == ALL)).row(0, named=True)
     young = pooled(scores.filter(pl.col("cohort") == FIRST_MONTH)).row(0, named=True)
     found = {**everything, "first_month_mae": young["mae"], "first_month_coverage_90": young["coverage_90"]}
-    return {name: value for name, value in found.items() if value is not None and value == value}
+    return {name: value for name, value in found.items() if value is not None}
