@@ -18,6 +18,7 @@ from st_pipeline.forecasting.served import Served
 
 GROUPS = ((MODEL, NEIGHBOUR), (SEASONAL,), (LAST,))  # tiers that share their intervals
 FALLBACK_EVERY = 5  # the intervals of what stands in for the model learn every so many forecasts, whole
+FALLBACK = slice(None, None, 4)  # of the issue times, that the intervals of what stands in are calibrated on
 MOST = 400  # issue times that intervals are calibrated on
 
 
@@ -61,16 +62,11 @@ def residuals(
     last = np.broadcast_to(found.last[:, None], found.season.shape)
     future = series.future(issued).numpy()
     seen = truth.scored[future]
-    return tuple(
-        Residuals(
-            np.nan_to_num(points).astype(np.float64),
-            truth.truth[future].astype(np.float64),
-            seen & np.isfinite(points),
-            truth.slot[future],
-            series.ids,
-        )
-        for points in (model, found.season, last)
-    )
+    made = []
+    for points, part in ((model, slice(None)), (found.season, FALLBACK), (last, FALLBACK)):
+        own, real = (array[part].astype(np.float64) for array in (np.nan_to_num(points), truth.truth[future]))
+        made.append(Residuals(own, real, (seen & np.isfinite(points))[part], truth.slot[future][part], series.ids))
+    return tuple(made)
 
 
 def quantiles(
