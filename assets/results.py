@@ -18,6 +18,7 @@ def result_assets(of: StreamAssets) -> list[dg.AssetsDefinition]:
     models = [*config.scored_beside, *(model.name for model in config.models)]
     champion = config.shown_model
     advice = {"advice": dg.AssetIn(of.key("advice"))} if champion else {}
+    issued = {"forecast_scores": dg.AssetIn(of.key("forecast_scores"))} if champion else {}
     inside = {"insight": dg.AssetIn(of.key(champion, "insight"))} if champion and config.model(champion).views else {}
 
     @dg.asset(
@@ -41,6 +42,7 @@ def result_assets(of: StreamAssets) -> list[dg.AssetsDefinition]:
             **{name: dg.AssetIn(of.key(name)) for name in ("sensors", "tensor", "adjacency", "drift")},
             **inside,
             **advice,
+            **issued,
         },
         partitions_def=of.partitions,
         io_manager_key="pages",
@@ -62,6 +64,7 @@ def result_assets(of: StreamAssets) -> list[dg.AssetsDefinition]:
                 node_sets=inputs["node_set"],
                 insight=inputs.get("insight"),
                 advice=inputs.get("advice"),
+                forecast_scores=inputs.get("forecast_scores"),
                 **{name: inputs[name] for name in ("sensors", "tensor", "adjacency", "drift")},
             )
             page = render(data)

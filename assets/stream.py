@@ -9,6 +9,7 @@ from assets.analyses import drill_asset, insight_asset, prompt_analysis_asset
 from assets.champion import champion_asset
 from assets.common import StreamAssets
 from assets.evaluations import baseline_asset, evaluation_asset, naive_asset
+from assets.forecasts import forecast_assets
 from assets.models import model_asset
 from assets.network import network_assets
 from assets.raw import raw_assets
@@ -42,6 +43,7 @@ def stream_assets(stream: Stream) -> list[dg.AssetsDefinition]:
         *(insight_asset(of, model) for model in models if model.views),
         naive_asset(of),
         *(baseline_asset(of, baseline) for baseline in stream.config.baselines),
+        *forecast_assets(of),
         *result_assets(of),
         champion_asset(of),
         *(study_asset(of, study) for study in stream.config.studies),

@@ -22,7 +22,8 @@ from st_pipeline.data_config import (
     VariableConfig,
 )
 from st_pipeline.errors import InputError, closest
-from st_pipeline.fields import Duration, Name, Part, Whole, as_spec, fault
+from st_pipeline.fields import Duration, Name, Part, Whole, as_spec, as_text, fault
+from st_pipeline.forecasts_config import ForecastsConfig
 from st_pipeline.model_config import BaselineConfig, CompareConfig, ModelConfig
 from st_pipeline.periods import Cadence, Calendar
 from st_pipeline.study_config import StudyConfig
@@ -56,6 +57,7 @@ class StreamConfig(Part):
     compare: CompareConfig | None = None
     studies: tuple[StudyConfig, ...] = ()
     automation: AutomationConfig = AutomationConfig()
+    forecasts: ForecastsConfig = ForecastsConfig()
 
     @property
     def calendar(self) -> Calendar:
@@ -71,6 +73,11 @@ class StreamConfig(Part):
     def scored_beside(self) -> tuple[str, ...]:
         """Names of the assets with scores that no model makes: the naive forecasts' and each baseline's."""
         return ("naive", *(baseline.name for baseline in self.baselines))
+
+    @property
+    def issue_steps(self) -> int:
+        """Steps between two issues of forecasts."""
+        return self.forecasts.issue_every(self.step) // self.step
 
     @property
     def steps_per_day(self) -> int:
@@ -189,7 +196,17 @@ class StreamConfig(Part):
         if len(set(self.challengers)) < len(self.challengers):
             raise fault(f"challengers are {list(self.challengers)}; expected each once", "challengers")
         self._check_models()
+        self._check_forecasts()
         return self
+
+    def _check_forecasts(self) -> None:
+        every = self.forecasts.issue_every(self.step)
+        if every % self.step or every > self.calendar.cadence.shortest:
+            raise fault(
+                f"forecasts.every is {as_text(every)}; expected a multiple of the step ({as_text(self.step)}), "
+                f"no longer than a period ({self.periods.every})",
+                "forecasts",
+            )
 
     def _check_models(self) -> None:
         for model in self.every_model:

@@ -10,6 +10,7 @@ from assets.alerts import alerts, run_sensors
 from assets.automation import new_data_sensor
 from assets.jobs import forecast_schedule, stream_job, stream_schedule
 from assets.stream import assets_or_fault, fault_assets
+from checks.forecasts import forecast_checks
 from checks.gate import ExpectationGate
 from checks.results import result_checks
 from resources.compute import ComputeResource
@@ -37,7 +38,7 @@ def build() -> dg.Definitions:
             continue
         job = stream_job(stream)
         assets += made
-        checks += result_checks(stream)
+        checks += result_checks(stream) + forecast_checks(stream)
         jobs.append(job)
         sensors.append(new_data_sensor(stream, job))
         schedules.append(stream_schedule(stream, job))

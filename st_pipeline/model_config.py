@@ -27,7 +27,17 @@ ASSETS = {
     "advice",
 }
 WRAPPERS = ("lora", "prompt_pool", "relearner", "seasonal_skip")
-RESULTS = {"naive", "champion", "evaluation", "forecast", "leaderboard", "report", "comparison", "study"}
+RESULTS = {
+    "naive",
+    "champion",
+    "evaluation",
+    "forecast",
+    "forecast_scores",
+    "leaderboard",
+    "report",
+    "comparison",
+    "study",
+}
 
 
 @cache

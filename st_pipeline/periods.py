@@ -71,6 +71,11 @@ class Cadence:
         """No period is longer."""
         return timedelta(days=self.days or 31 * self.months)
 
+    @property
+    def shortest(self) -> timedelta:
+        """No period is shorter."""
+        return timedelta(days=self.days or 28 * self.months)
+
     def start_of(self, first: date, index: int) -> date:
         """First day of period `index`, period 0 starting on `first`."""
         if self.days:

@@ -16,6 +16,8 @@ VERSIONS = {
     "model": 3,
     "evaluation": 2,
     "baseline": 1,
+    "forecast": 1,
+    "forecast_scores": 1,
     "report": 3,
     "leaderboard": 1,
     "champion": 1,

@@ -31,6 +31,7 @@ COMMANDS = {
     "unfreeze": "champion",
     "sensors": "sensors",
     "advise": "advise",
+    "forecast": "forecast",
     "check": "check",
     "new": "new",
     "plan": "plan",

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import click
 from rich.markup import escape
 
-from st_pipeline.cli.output import console, print_json, print_table, shown
+from st_pipeline.cli.output import console, moment_of, print_json, print_table, shown
 from st_pipeline.errors import InputError
 from st_pipeline.forecasting.serving import serving_model
 from st_pipeline.storage import FRAME, Codec, lake
@@ -40,24 +40,12 @@ def explain(stream: str, sensor: str, at: str | None, model: str | None, as_json
     """
     config = find_stream(stream).config
     chosen = config.model(model) if model else serving_model(config)
-    moment = None if at is None else _moment(at, config)
+    moment = None if at is None else moment_of(at, config.timezone)
     explanation = _explained(config, chosen, sensor, moment)
     if as_json:
         print_json(explanation.document())
     else:
         _show(explanation, ZoneInfo(config.timezone))
-
-
-def _moment(text: str, config: StreamConfig) -> datetime:
-    """
-    Raises:
-        InputError: it is no time.
-    """
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise InputError(f"--at {text!r}: expected a time such as 2014-12-01T08:00 or 2014-12-01T08:00+11:00") from None
-    return found if found.tzinfo else found.replace(tzinfo=ZoneInfo(config.timezone))
 
 
 def _explained(config: StreamConfig, model: ModelConfig, sensor: str, at: datetime | None) -> Explanation:

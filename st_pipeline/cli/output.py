@@ -6,13 +6,17 @@ import json
 import math
 import shutil
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import click
 from rich.console import Console
 from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
+
+from st_pipeline.errors import InputError
 
 WIDTH = 150  # at least: a table that is too wide for the window is better than one with its numbers cut off
 WIDEST = 1000
@@ -89,3 +93,16 @@ def print_costs(rows: Sequence[Mapping[str, Any]]) -> None:
         "ms_per_forecast": "ms a forecast",
     }
     print_table("cost", rows, columns)
+
+
+def moment_of(text: str, timezone: str) -> datetime:
+    """The time that `--at` names, on the stream's clock unless it has an offset.
+
+    Raises:
+        InputError: it is no time.
+    """
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise InputError(f"--at {text!r}: expected a time such as 2014-12-01T08:00 or 2014-12-01T08:00+11:00") from None
+    return found if found.tzinfo else found.replace(tzinfo=ZoneInfo(timezone))

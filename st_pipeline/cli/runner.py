@@ -11,10 +11,11 @@ from typing import Any
 import dagster as dg
 
 from resources.source import open_source
-from resources.stages import FINAL, SOURCES, is_behind, needed, stages, stale_among
+from resources.stages import FINAL, RESULTS, SOURCES, is_behind, needed, stages, stale_among
 from resources.staleness import Staleness
 from st_pipeline.data.inventory import inventory
 from st_pipeline.errors import InputError
+from st_pipeline.forecasting.serving import serving_model
 from st_pipeline.periods import between
 from st_pipeline.storage import FRAME, digest
 from st_pipeline.streams import Stream
@@ -44,12 +45,16 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Scope:
-    """What to materialise: period keys in order, models (the stream's own if empty), and what is made on request."""
+    """What to materialise: period keys in order, models (the stream's own if empty), and what is made on request.
+
+    With `forecasts` it is the forecasts and the data they are made of, and nothing that is trained.
+    """
 
     periods: tuple[str, ...]
     models: tuple[str, ...] = ()
     compare: bool = False
     studies: bool = False
+    forecasts: bool = False
 
     @property
     def on_request(self) -> bool:
@@ -137,7 +142,7 @@ class Runner:
 
     def _finals(self, wanted: Scope) -> list[dg.AssetKey]:
         """What is made of all periods together."""
-        if wanted.models:
+        if wanted.models or wanted.forecasts:
             return []
         studies = [self._key("study", study.name) for study in self.stream.config.studies if wanted.studies]
         return [self._key(FINAL), *([self._key("comparison")] if wanted.compare else []), *studies]
@@ -147,12 +152,25 @@ class Runner:
 
     def _in_scope(self, wanted: Scope) -> set[dg.AssetKey]:
         """The stream's group, with what was asked for beside it; or the data, the named models and the naive ones."""
+        if wanted.forecasts:
+            return self._needed_by(self._key("forecast"))
         if wanted.models:
             models = {"naive", *wanted.models}
-            data = {key for key in self.keys if len(key.path) == 2 and key.path[1] != "report"}
+            served = serving_model(self.stream.config).name if self.stream.config.models else ""
+            hidden = RESULTS[:1] if served in models else RESULTS
+            data = {key for key in self.keys if len(key.path) == 2 and key.path[1] not in hidden}
             return data | {key for key in self.keys if key.path[1] in models}
         asked = self._on_request(wanted)
         return {key for key in self.keys if self.graph.get(key).group_name == self.stream.name or key.path[1] in asked}
+
+    def _needed_by(self, key: dg.AssetKey) -> set[dg.AssetKey]:
+        """An asset with all data that it is made of; models are none."""
+        found, open_keys = {key}, [key]
+        while open_keys:
+            parents = {key for key in self.graph.get(open_keys.pop()).parent_keys if len(key.path) == 2}
+            open_keys += parents - found
+            found |= parents
+        return found
 
     def _on_request(self, wanted: Scope) -> set[str]:
         """Models whose assets on request are asked for too: all that are compared, all that a study trains."""

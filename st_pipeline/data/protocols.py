@@ -219,6 +219,10 @@ class PeriodArrays:
         starts = window_starts(steps, self.window + self.horizon)
         return self._cut(steps, starts, self._scaler(self.starts(self.cuts.test), scaler))
 
+    def scaled(self, scaler: Scaler) -> Part:
+        """All steps in model units by statistics that are used as they are, whatever the protocol; no windows yet."""
+        return self._cut(range(len(self.values)), range(0), scaler.for_nodes(self.nodes).to(self.values.device))
+
     def _scaler(self, starts: range, scaler: Scaler) -> Scaler:
         if self.protocol.statistics == "own":
             return self._own_scaler(starts)

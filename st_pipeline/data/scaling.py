@@ -88,6 +88,18 @@ class Scaler:
             others={name: earlier(name) for name in known if name not in own},
         )
 
+    def with_target(self, own: Scaler) -> Scaler:
+        """This scaler, with the target's statistics that another is sure of for sensors that this one never met."""
+        known, found = self.by_id(), own.by_id()
+        new = [name for name in own.ids if name not in known and name not in own.unsure]
+        rest = (self.mean.mean(0)[1:], self.scale.mean(0)[1:])
+
+        def joined(name: str) -> tuple[Tensor, Tensor]:
+            mean, scale = (torch.cat([part[:1], other]) for part, other in zip(found[name], rest, strict=True))
+            return mean, scale
+
+        return replace(self, others={**self.others, **{name: joined(name) for name in new}})
+
     def by_id(self) -> dict[str, tuple[Tensor, Tensor]]:
         own = {name: (self.mean[row], self.scale[row]) for row, name in enumerate(self.ids)}
         return {**self.others, **own}

@@ -61,20 +61,11 @@ class NaiveForecasts:
         return torch.where(self.profile_seen[slot], self.profile[slot], self.average.expand(*future.shape, -1))
 
     def _seasonal(self, issued: Tensor, future: Tensor, lags: list[int], otherwise: Tensor) -> Tensor:
-        """The value one lag before, whole lags further back where that is not yet known; the first lag that has one."""
-        forecast = otherwise
-        for lag in reversed(lags):
-            ahead = future - issued[:, None]
-            at = future - lag * (-(-ahead // lag))
-            inside = at >= 0
-            seen = self.observed[at.clamp(min=0)] & inside[..., None]
-            forecast = torch.where(seen, self.values[at.clamp(min=0)], forecast)
-        return forecast
+        return season_back(self.values, self.observed, issued, future, lags=lags, otherwise=otherwise)
 
     def _last_values(self) -> Tensor:
         """(L, N): the last observed value up to each step, the sensor's average before there is one."""
-        steps = torch.arange(len(self.values))[:, None].expand_as(self.observed)
-        latest = torch.where(self.observed, steps, -1).cummax(0).values
+        latest = latest_observed(self.observed)
         found = self.values.gather(0, latest.clamp(min=0))
         return torch.where(latest >= 0, found, self.average)
 
@@ -86,3 +77,30 @@ class NaiveForecasts:
         count = torch.zeros(size, dtype=torch.float64).index_add_(0, slot, seen)
         total = torch.zeros(size, dtype=torch.float64).index_add_(0, slot, self.values[train].double() * seen)
         return (total / count.clamp(min=1)).float(), count > 0
+
+
+def season_back(
+    values: Tensor, observed: Tensor, issued: Tensor, future: Tensor, *, lags: list[int], otherwise: Tensor
+) -> Tensor:
+    """The value one lag before, whole lags further back where that is not yet known; the first lag that has one.
+
+    Args:
+        values, observed: (L, N).
+        issued: (B,) last known steps.
+        future: (B, H) steps to forecast.
+        otherwise: (B, H, N) where no lag has one.
+    """
+    forecast = otherwise
+    ahead = future - issued[:, None]
+    for lag in reversed(lags):
+        at = future - lag * (-(-ahead // lag))
+        inside = at >= 0
+        seen = observed[at.clamp(min=0)] & inside[..., None]
+        forecast = torch.where(seen, values[at.clamp(min=0)], forecast)
+    return forecast
+
+
+def latest_observed(observed: Tensor) -> Tensor:
+    """The last observed step up to each step, -1 before there is one: (L, N) -> (L, N)."""
+    steps = torch.arange(len(observed))[:, None].expand_as(observed)
+    return torch.where(observed, steps, -1).cummax(0).values

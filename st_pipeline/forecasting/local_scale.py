@@ -128,7 +128,7 @@ class LocalScale:
 
     def _update(self, point: Floats, slot: Ints, size: Floats, seen: Bools) -> None:
         per_day = 7 / (self.horizon * self.slots)  # a sensor is seen in every slot, at each horizon
-        sensors = self.factors[2].mean.shape[0]
+        sensors = max(1, int(seen.any(axis=tuple(range(seen.ndim - 1))).sum()))
         columns = (len(self.edges) + 1, self.hours, 1, self.hours, self.hours)
         ratio = size[seen] / (self.mean or 1.0)
         for place, (factor, cells) in enumerate(self._cells(point, slot)):

@@ -28,6 +28,7 @@ from st_pipeline.evaluation.transfer import baseline_errors, measures
 from st_pipeline.model_config import reference_models
 from st_pipeline.reporting.advice_page import advice_section
 from st_pipeline.reporting.cost_plot import cost_plot
+from st_pipeline.reporting.forecasts_section import issued_section
 from st_pipeline.reporting.images import svg_text
 from st_pipeline.reporting.insight import insight_pictures
 from st_pipeline.reporting.plots import cohort_plot, growth_plot, horizon_plot, matrix_plot, network_plot, trace_plot
@@ -44,6 +45,7 @@ class ReportData:
     Attributes:
         insight: the champion's, of `insight_rows`; None if it has none.
         advice: of `advise`; None of a stream without models.
+        forecast_scores: of the forecasts issued for the period; None without them.
     """
 
     config: StreamConfig
@@ -57,6 +59,7 @@ class ReportData:
     drift: pl.DataFrame
     insight: pl.DataFrame | None = None
     advice: Mapping[str, Any] | None = None
+    forecast_scores: pl.DataFrame | None = None
 
     @cached_property
     def places(self) -> Positions:
@@ -109,6 +112,7 @@ def render(data: ReportData) -> str:
         traces=_traces(data),
         insight=_insight(data),
         advice=advice_section(data.advice),
+        issued=issued_section(data.forecast_scores),
     )
 
 

@@ -48,7 +48,8 @@ def test_keys_are_those_of_the_architecture() -> None:
     models = ["eac/backbone", "eac/prompt_pool", "eac/prompt_analysis", "eac/drill", "online/backbone", "online/drill"]
     kinds = ("evaluation", "losses", "diagnostics")
     scores = [f"{name}/{part}" for name in ("eac", "online", "naive") for part in kinds]
-    expected = {f"net/{name}" for name in (*network, *models, *scores, "report", "leaderboard", "champion")}
+    results = ["forecast", "forecast_scores", "report", "leaderboard", "champion"]
+    expected = {f"net/{name}" for name in (*network, *models, *scores, *results)}
     assert set(by_key(stream_of())) == expected
 
 
@@ -74,6 +75,20 @@ def test_a_model_has_an_asset_for_each_of_its_parts_and_no_other(sections: list[
         parents = {"/".join(dep.asset_key.path) for dep in specs[f"net/one/{part}"].deps}
         assert parents >= {"net/one/backbone", f"net/one/{part}", "net/tensor"}
         assert f"net/one/{part}" in {"/".join(dep.asset_key.path) for dep in specs["net/one/evaluation"].deps}
+
+
+def test_forecasts_need_data_and_the_champion_and_there_are_none_without_a_model() -> None:
+    specs = by_key(stream_of(champion="online"))
+    parents = {"/".join(dep.asset_key.path) for dep in specs["net/forecast"].deps}
+    assert parents == {"net/sensors", "net/tensor", "net/node_set", "net/edges", "net/online/backbone"}
+    assert "net/forecast_scores" in {"/".join(dep.asset_key.path) for dep in specs["net/report"].deps}
+    assert not {"net/forecast", "net/forecast_scores"} & set(by_key(stream_of(models=[])))
+
+
+def test_how_often_forecasts_are_issued_is_in_their_versions_alone() -> None:
+    before, after = by_key(stream_of()), by_key(stream_of(forecasts={"every": "6h"}))
+    changed = {key for key in before if before[key].code_version != after[key].code_version}
+    assert changed == {"net/forecast", "net/forecast_scores"}
 
 
 def test_a_source_without_edges_has_no_edges() -> None:
@@ -129,10 +144,11 @@ def test_code_version_follows_the_part_of_the_file_an_asset_depends_on() -> None
     models[1]["training"] = {"learning_rate": 0.5}
     after = by_key(stream_of(models=models))
     changed = {key for key in before if before[key].code_version != after[key].code_version}
-    assert changed == {"net/online/backbone", "net/report", "net/leaderboard"}
+    assert changed == {"net/online/backbone", "net/report", "net/leaderboard"}  # forecasts are those of eac
     assert by_key(stream_of(description="Another text"))["net/tensor"].code_version == before["net/tensor"].code_version
     moved = by_key(stream_of(graph={"recipe": "gaussian", "threshold": 0.9}))
-    assert {key for key in before if before[key].code_version != moved[key].code_version} == {"net/adjacency"}
+    changed = {key for key in before if before[key].code_version != moved[key].code_version}
+    assert changed == {"net/adjacency", "net/forecast"}
 
 
 def test_training_takes_a_place_in_the_pool() -> None:

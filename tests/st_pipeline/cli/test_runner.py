@@ -412,7 +412,9 @@ def test_one_period_of_the_job_in_dagster(fresh: Place) -> None:
     made = {"/".join(event.asset_key.path) for event in result.get_asset_materialization_events() if event.asset_key}
     assert {f"{NAME}/{name}" for name in ("raw_files", "sensors", "eac/backbone", "report", "leaderboard")} <= made
     checks = {evaluation.check_name for evaluation in result.get_asset_check_evaluations()}
-    assert checks == {"critical_expectations", "warning_expectations", "few_isolated", "beats_weekly"}
+    gates = {"critical_expectations", "warning_expectations"}
+    forecasts = {"every_sensor", "honest_intervals", "forecasts_beat_weekly"}
+    assert checks == {*gates, *forecasts, "few_isolated", "beats_weekly"}
 
 
 def only(name: str, period: str) -> dg.ExecuteInProcessResult:
