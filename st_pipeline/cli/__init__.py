@@ -22,6 +22,9 @@ COMMANDS = {
     "reproduce": "reproduce",
     "bench": "bench",
     "explain": "explain",
+    "export-model": "export_model",
+    "import-checkpoint": "import_checkpoint",
+    "predict": "predict",
     "check": "check",
     "new": "new",
     "doctor": "doctor",
@@ -38,7 +41,7 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = import_module(f"st_pipeline.cli.{COMMANDS[cmd_name]}")
-        command: click.Command = getattr(module, cmd_name)
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return command
 
     def resolve_command(
