@@ -157,26 +157,33 @@ def _readme(facts: Mapping[str, Any]) -> str:
     first = facts["variables"][0]
     unit = f" in {first['unit']}" if first["unit"] else ""
     columns = ",".join(variable["name"] for variable in facts["variables"])
-    reach = facts["window"] + max(facts["lags"], default=0)
+    told = f"backbone {facts['backbone']}, strategy {facts['strategy']}, protocol {facts['protocol']}"
+    size = "any" if facts["batch"] == "any" else "one: several times of issue are forecast one after the other"
     steps = f"{facts['window']} steps of {facts['step_seconds']} s"
-    loop = "" if facts["batch"] == "any" else " Several times of issue are forecast one after the other."
     return f"""# {facts["model_id"]}
 
-Forecasts of `{first["name"]}`{unit} for {len(facts["sensors"])} sensors of stream `{facts["stream"]}`: {facts["horizon"]} steps ahead from the last {steps}.
-Model `{facts["model"]}` (backbone {facts["backbone"]}, strategy {facts["strategy"]}, protocol {facts["protocol"]}), trained through period {facts["trained_through"]}.
+Forecasts of `{first["name"]}`{unit} for {len(facts["sensors"])} sensors of stream `{facts["stream"]}`:
+{facts["horizon"]} steps ahead, from the last {steps}.
+Model `{facts["model"]}` ({told}), trained through period {facts["trained_through"]}.
 
     python predict.py readings.csv [--at TIME] [--json] [--out FILE]
 
-needs Python 3.11, torch and numpy, and nothing else. `readings.csv`: `sensor_id,timestamp,{columns}`, a row a sensor and step; the last {reach} steps
-before the time of issue are read. A timestamp without UTC offset is on the clock of {facts["timezone"]}. A sensor without readings gets a forecast too; the
-column `readings` of the result says at how many steps of the window it had a row. Sensors that the model does not know are left out and told.{loop}
+needs Python 3.11, torch and numpy, and nothing else; it was written with torch {facts["versions"]["torch"]}.
+
+- `readings.csv` has the columns `sensor_id,timestamp,{columns}`, a row a sensor and step. The last
+  {facts["window"] + max(facts["lags"], default=0)} steps before the time of issue are read.
+- A timestamp without UTC offset is on the clock of {facts["timezone"]}.
+- Every sensor gets a forecast, also one without readings; `readings` says at how many steps of the window it had a row.
+- Sensors that the model does not know are left out and told.
+- Values outside a variable's range and its sentinels are not used. The pipeline's rules that need a long history
+  (stuck values, spikes) are not in `predict.py`.
 
 | file | holds |
 |---|---|
-| `model.pt2` | the network with its weights and its graph of {facts["edges"]} edges, a `torch.export` program; sensors and their order are fixed, the number of windows is {facts["batch"]} |
+| `model.pt2` | the network, its weights and its graph of {facts["edges"]} edges: a `torch.export` program |
 | `scaler.safetensors` | mean and scale of every sensor and variable |
 | `model.json` | sensors in order, variables, steps, lags, time zone, digests, versions |
-| `predict.py` | reads the above; it refuses files that were changed, and archives that would be unpickled when loaded |
+| `predict.py` | reads the above; refuses changed files, and archives that `torch.export.load` would unpickle |
 
-Values outside a variable's range and its sentinels are not used. The pipeline's rules that need a long history (stuck values, spikes) are not in `predict.py`.
+Sensors and their order are fixed. Windows at a time: {size}.
 """

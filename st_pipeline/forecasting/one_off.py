@@ -1,4 +1,4 @@
-"""A forecast from a file of readings, by a stored model: through the stream's reader and cleaning, nothing is written."""
+"""A forecast from a file of readings by a stored model, through the stream's reader and cleaning; nothing is written."""
 
 from __future__ import annotations
 

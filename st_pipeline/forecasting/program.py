@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from io import BytesIO
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from torch.export import Dim, ExportedProgram
 
 from st_pipeline.errors import InputError
 from st_pipeline.models.base import Forecaster
-from st_pipeline.types import Graph, Operator, Window
+from st_pipeline.types import Graph, Window
 
 MOST = 1 << 16  # windows of a batch that a program promises to take
 TRIED = 3  # windows of the batch that is traced: one or two would be taken for constants
@@ -113,11 +114,10 @@ def _unpack(graph: Graph) -> None:
     for operators in _operators(graph):
         for kind, operator in operators.items():
             if operator.matrix.layout != torch.strided:
-                edges: Operator = replace(operator, matrix=Edges(operator.matrix))  # type: ignore[arg-type]
-                operators[kind] = edges
+                operators[kind] = replace(operator, matrix=Edges(operator.matrix))
 
 
-def _operators(graph: Graph) -> Iterator[dict]:  # type: ignore[type-arg]
+def _operators(graph: Graph) -> Iterator[dict[str, Any]]:
     for name, value in vars(graph).items():
         if isinstance(value, Graph):
             yield from _operators(value)
