@@ -1,4 +1,4 @@
-"""A forecast from a file of readings by a stored model, through the stream's reader and cleaning; nothing is written."""
+"""A forecast from a file of readings by a stored model, through the stream's reader and cleaning; writes nothing."""
 
 from __future__ import annotations
 
@@ -80,6 +80,11 @@ def forecast_once(
     learner = Learner(config, model, parts[BACKBONE].facts["seed"])
     require_same_sensors(learner, parts, data)
     raw = read_file(config, readings)
+    heard = set(raw["sensor_id"].drop_nulls().cast(pl.String).unique())
+    if heard.isdisjoint(data.nodes.ids):
+        raise InputError(
+            f"{readings}: has no reading of a sensor that {config.name}/{model.name} knows, e.g. {data.nodes.ids[0]!r}"
+        )
     recent = _recent(raw, config, at, max(learner.lags, default=0))
     tensor = _tensor(raw, config, data.nodes.ids, recent)
     last = len(tensor.times) - config.horizon - 1
@@ -99,7 +104,6 @@ def forecast_once(
         WEEKLY, start + config.window - 1, whole.windows.future(start)
     )[0]
     columns = {"point": points.numpy(), WEEKLY: naive.numpy(), "readings": np.tile(seen, (config.horizon, 1))}
-    heard = set(raw["sensor_id"].drop_nulls().cast(pl.String).unique())
     return OneOff(
         _table(config, data.nodes.ids, int(recent.end.timestamp()), columns),
         {"model": f"{config.name}/{model.name}", "trained_through": data.period.key, "weights": parts[BACKBONE].digest},

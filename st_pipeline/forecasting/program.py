@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._dynamo.exc import UserError
 from torch.export import Dim, ExportedProgram
 
 from st_pipeline.errors import InputError
@@ -86,14 +86,12 @@ def export_program(forecaster: Forecaster, graph: Graph, sample: Window) -> Prog
         _unpack(own)
         if forecaster.separable:
             batch = Window(*(part.expand(TRIED, *part.shape[1:]).contiguous() for part in sample))
-            try:
+            with suppress(Exception):  # what the model does depends on the number of windows
                 return Program(_traced(bound, batch, {0: Dim("batch", min=1, max=MOST)}), any_batch=True)
-            except UserError:  # how the work is cut depends on the number of windows
-                pass
         try:
             return Program(_traced(bound, sample, None), any_batch=False)
-        except (UserError, RuntimeError, TypeError, NotImplementedError) as error:
-            reason = str(error).strip().splitlines()[0][:300]
+        except Exception as error:  # any complaint of the tracer means the same to the user
+            reason = next(iter(str(error).strip().splitlines()), "")[:300]
             raise InputError(
                 f"the model cannot be exported: torch.export does not follow it ({type(error).__name__}: {reason}); "
                 "export another model of the stream, or forecast with `st-pipeline predict`"

@@ -280,7 +280,8 @@ class Readings:
             with path.open(newline="", encoding="utf-8-sig") as file:
                 table = csv.DictReader(file)
                 header = table.fieldnames or []
-                columns = ["value" if name not in header and name == names[0] else name for name in names]
+                own = "value" if names[0] not in header and "value" in header else names[0]
+                columns = [own, *names[1:]]
                 if missing := [name for name in ("sensor_id", "timestamp", *columns) if name not in header]:
                     raise Refused(f"{path}: has no column {missing[0]!r}; expected sensor_id, timestamp, {names}")
                 for row in table:

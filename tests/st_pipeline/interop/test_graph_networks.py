@@ -1,4 +1,4 @@
-"""Forecasts of loaded checkpoints are those of the formulas, written out plainly (continual-methods, sections 2 to 4)."""
+"""Loaded checkpoints forecast as their formulas say, written out plainly (continual-methods, sections 2 to 4)."""
 
 from __future__ import annotations
 

@@ -120,9 +120,9 @@ def test_what_is_not_the_data_sets_is_refused(tiny: None, random: Any, save: Any
     state = published(TINY, random)
     with pytest.raises(InputError, match=r"no data set 'METR-LA'; did you mean 'METRLA'\?"):
         load_himnet(save(state), "METR-LA")
-    with pytest.raises(InputError, match="tod_embedding.weight is 288 x 3, expected 288 x 8"):
+    with pytest.raises(InputError, match=r"tod_embedding.weight is 288 x 3, expected 288 x 8"):
         load_himnet(save(state), "METRLA")
-    with pytest.raises(InputError, match="holds 1 tensors that HimNet of TINY has not, e.g. 'more'"):
+    with pytest.raises(InputError, match=r"holds 1 tensors that HimNet of TINY has not, e.g. 'more'"):
         load_himnet(save({**state, "more": torch.zeros(1)}), "TINY")
     two = {name.replace("cells.0", "cells.1"): value for name, value in state.items() if name.startswith("decoder")}
     with pytest.raises(InputError, match="decoder has 2 convolutions called 'gate', expected one"):

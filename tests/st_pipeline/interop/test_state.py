@@ -31,7 +31,7 @@ def test_a_hostile_file_is_refused_in_one_sentence_and_nothing_is_run(place: str
         content = {"model_state_dict": {"a": torch.zeros(2)}, "args": Hostile(made)}
     path = tmp_path / "hostile.pkl"
     torch.save(content, path, _use_new_zipfile_serialization=place != "old format")
-    with pytest.raises(InputError, match="is no checkpoint of tensors alone .* nothing in it was run") as found:
+    with pytest.raises(InputError, match=r"is no checkpoint of tensors alone .* nothing in it was run") as found:
         read_state(path)
     assert "\n" not in str(found.value)
     assert not made.exists()
@@ -50,7 +50,7 @@ def test_what_is_no_checkpoint_is_one_sentence(content: bytes, tmp_path: Path) -
 def test_a_missing_file_and_a_folder_are_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read: No such file"):
         read_state(tmp_path / "nothing.pkl")
-    with pytest.raises(InputError, match="cannot be read|is no checkpoint"):
+    with pytest.raises(InputError, match=r"cannot be read|is no checkpoint"):
         read_state(tmp_path)
 
 
