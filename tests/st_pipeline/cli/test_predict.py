@@ -47,17 +47,6 @@ def test_a_file_of_readings_becomes_forecasts_by_both_ways(town: Any, invoke: In
     assert town.files() == before
     again = invoke("export-model", "town", "--into", str(into))
     assert again.exit_code == 2 and "is there already and not empty" in again.stderr
-
-
-def _alone(folder: Path, file: Path, at: str) -> list[float]:
-    from st_pipeline.forecasting.standalone import predict
-
-    out = folder.parent / "forecasts.json"
-    assert predict.main([str(file), "--at", at, "--json", "--out", str(out), "--model", str(folder)]) == 0
-    return [row["point"] for row in json.loads(out.read_text())["forecasts"]]
-
-
-def test_what_is_not_there_is_one_sentence(town: Any, invoke: Invoke) -> None:
     wrong = {
         ("predict", "town", "--readings", "none.csv"): "none.csv: there is no such file",
         ("predict", "town", "--readings", "x", "--model", "online"): "town/online has learned no period yet",
@@ -67,3 +56,11 @@ def test_what_is_not_there_is_one_sentence(town: Any, invoke: Invoke) -> None:
     for arguments, told in wrong.items():
         result = invoke(*arguments)
         assert result.exit_code == 2 and told in result.stderr, result.stderr
+
+
+def _alone(folder: Path, file: Path, at: str) -> list[float]:
+    from st_pipeline.forecasting.standalone import predict
+
+    out = folder.parent / "forecasts.json"
+    assert predict.main([str(file), "--at", at, "--json", "--out", str(out), "--model", str(folder)]) == 0
+    return [row["point"] for row in json.loads(out.read_text())["forecasts"]]

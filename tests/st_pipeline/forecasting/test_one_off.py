@@ -54,7 +54,9 @@ def test_it_is_the_pipelines_forecast_whatever_the_file_is_called_and_holds(life
     learner, data, _ = life
     csv, parquet = tmp_path / "new [1].csv", tmp_path / "later.parquet"
     table(data, LAST, names=("sensor_id", "timestamp", "value")).write_csv(csv)
-    table(data, len(data.tensor.times) - 1).with_columns(pl.col("timestamp").str.to_datetime(time_zone="UTC")).write_parquet(parquet)
+    table(data, len(data.tensor.times) - 1).with_columns(
+        pl.col("timestamp").str.to_datetime(time_zone="UTC")
+    ).write_parquet(parquet)
     at = datetime.fromtimestamp(int(data.tensor.times[LAST + 1]), UTC)
     for found in (once(life, csv), once(life, csv, at), once(life, parquet, at + timedelta(minutes=10))):
         points = found.rows["point"].to_numpy().reshape(len(data.nodes), -1).T
