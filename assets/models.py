@@ -119,6 +119,8 @@ def _metadata(by_seed: Mapping[int, Any]) -> Mapping[str, Any]:
         "milliseconds_per_forecast": round(cost["milliseconds_per_forecast"], 3),
         "device": cost["device"],
     }
+    if imported := first.get("imported"):
+        numbers["imported"] = f"{imported['kind']} from {imported['file']}, digest {imported['digest']}"
     if cost["notes"]:
         numbers["notes"] = "; ".join(cost["notes"])
     if all(one["validation_error"] for one in facts):

@@ -32,6 +32,9 @@ COMMANDS = {
     "sensors": "sensors",
     "advise": "advise",
     "forecast": "forecast",
+    "export-model": "export_model",
+    "import-checkpoint": "import_checkpoint",
+    "predict": "predict",
     "check": "check",
     "new": "new",
     "plan": "plan",
@@ -53,6 +56,7 @@ class LazyGroup(click.Group):
             return None
         module = import_module(f"st_pipeline.cli.{COMMANDS[cmd_name]}")
         command: click.Command = getattr(module, f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name)
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return command
 
     def resolve_command(

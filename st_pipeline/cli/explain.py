@@ -11,15 +11,14 @@ from rich.markup import escape
 
 from st_pipeline.cli.output import console, moment_of, print_json, print_table, shown
 from st_pipeline.errors import InputError
-from st_pipeline.forecasting.serving import serving_model
-from st_pipeline.storage import FRAME, Codec, lake
+from st_pipeline.forecasting.serving import chosen_model
+from st_pipeline.storage import FRAME, lake
 from st_pipeline.streams import find_stream
 
 if TYPE_CHECKING:
     from st_pipeline.config import StreamConfig
     from st_pipeline.forecasting.explanation import Explanation
     from st_pipeline.model_config import ModelConfig
-    from st_pipeline.training.checkpoint import Checkpoint
 
 MOVING = 10  # sensors shown
 
@@ -39,7 +38,7 @@ def explain(stream: str, sensor: str, at: str | None, model: str | None, as_json
     last one of the newest period.
     """
     config = find_stream(stream).config
-    chosen = config.model(model) if model else serving_model(config)
+    chosen = chosen_model(config, model)
     moment = None if at is None else moment_of(at, config.timezone)
     explanation = _explained(config, chosen, sensor, moment)
     if as_json:
@@ -53,24 +52,19 @@ def _explained(config: StreamConfig, model: ModelConfig, sensor: str, at: dateti
     Raises:
         InputError: the model has not learned the period, or something of it is not stored.
     """
-    from st_pipeline.data.adjacency import ADJACENCY
-    from st_pipeline.data.lives import NODE_SET
-    from st_pipeline.data.tensors import TENSOR
     from st_pipeline.forecasting.explanation import explain
-    from st_pipeline.training.updates import period_data
+    from st_pipeline.forecasting.stored import stored_network, stored_parts
 
     period = _period(config, model, at)
-    codecs: dict[str, Codec[Any]] = {"tensor": TENSOR, "adjacency": ADJACENCY, "node_set": NODE_SET}
-    network = {name: {period: lake().read((config.name, name), period, codec)} for name, codec in codecs.items()}
     before = config.calendar.find(period).index - 1
     return explain(
         config,
         model,
-        period_data(config, period, network),
-        _parts(config, model, period),
+        stored_network(config, period),
+        stored_parts(config, model, period),
         sensor,
         raw=lake().read((config.name, "raw_readings"), period, FRAME),
-        before=_parts(config, model, config.calendar.period(before).key) if before >= 0 else None,
+        before=stored_parts(config, model, config.calendar.period(before).key) if before >= 0 else None,
         at=at,
     )
 
@@ -81,34 +75,16 @@ def _period(config: StreamConfig, model: ModelConfig, at: datetime | None) -> st
     Raises:
         InputError: the model has learned none, or not that one.
     """
-    from st_pipeline.training.checkpoint import CHECKPOINTS
+    from st_pipeline.forecasting.stored import learned_period, learned_periods
 
-    learned = lake().periods((config.name, model.name, "backbone"), CHECKPOINTS.extension)
-    name = f"{config.name}/{model.name}"
-    if not learned:
-        raise InputError(f"{name} has learned no period yet; run `st-pipeline run {config.name}` first")
     if at is None:
-        return learned[-1]
+        return learned_period(config, model, None)
+    learned = learned_periods(config, model)
     read = at - config.step
     for period in config.calendar.periods():
         if period.start <= read < period.end:
-            if period.key not in learned:
-                raise InputError(f"{name} has not learned period {period.key}; it has learned {', '.join(learned)}")
-            return period.key
+            return learned_period(config, model, period.key)
     raise InputError(f"{config.name}: {at.isoformat()} is in no period; known are {', '.join(learned)}")
-
-
-def _parts(config: StreamConfig, model: ModelConfig, period: str) -> dict[str, Checkpoint]:
-    from st_pipeline.training.checkpoint import CHECKPOINTS
-
-    seed = model.runs[0]
-    stored = {part: lake().read((config.name, model.name, part), period, CHECKPOINTS) for part in model.parts}
-    if any(seed not in by_seed for by_seed in stored.values()):
-        raise InputError(
-            f"{config.name}/{model.name} of {period} was not trained with seed {seed}; "
-            f"run `st-pipeline run {config.name}` again"
-        )
-    return {part: by_seed[seed] for part, by_seed in stored.items()}
 
 
 def _show(found: Explanation, zone: ZoneInfo) -> None:

@@ -79,6 +79,15 @@ def serving_model(config: StreamConfig) -> ModelConfig:
     return config.model(found)
 
 
+def chosen_model(config: StreamConfig, name: str | None) -> ModelConfig:
+    """The model of that name, by default the one that serves.
+
+    Raises:
+        InputError: the stream has none, or as `serving`.
+    """
+    return config.model(name) if name else serving_model(config)
+
+
 def _told(evidence: dict[str, Any]) -> str:
     """Evidence in a few words."""
     tested = (evidence.get("standing") or {}).get("tested")

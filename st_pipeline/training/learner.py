@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from st_pipeline.config import StreamConfig
 from st_pipeline.data.period_data import PeriodData
@@ -41,6 +42,34 @@ from st_pipeline.types import SeriesShape
 
 Parts = Mapping[str, Checkpoint]
 Progress = Callable[[Epoch], None]
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What takes the place of a training: weights from elsewhere.
+
+    Attributes:
+        parts: of each part the tensors, and of its node tables the ids of their rows and of those kept aside.
+        scaler: that the weights were trained with.
+        facts: where they come from; stored as `imported`.
+    """
+
+    parts: Mapping[str, tuple[Mapping[str, Tensor], Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]]]
+    scaler: Scaler
+    facts: Mapping[str, Any]
+
+    def fill(self, forecaster: Forecaster) -> None:
+        """
+        Raises:
+            InputError: the forecaster is another model.
+        """
+        modules = forecaster.parts()
+        if modules.keys() != self.parts.keys():
+            raise InputError(f"the model has parts {', '.join(modules)}, the checkpoint {', '.join(self.parts)}")
+        for name, (tensors, tables) in self.parts.items():
+            for table, (ids, cold) in tables.items():
+                node_tables(modules[name])[table].adopt(ids, cold)
+            modules[name].load_state_dict(tensors)
 
 
 @dataclass(frozen=True)
@@ -108,6 +137,7 @@ class Learner:
         progress: Progress | None = None,
         log: Callable[[str], object] = len,
         record: Record | None = None,
+        taken: Taken | None = None,
     ) -> dict[str, Checkpoint]:
         """Update the model with a period; returns the checkpoint of every part.
 
@@ -116,6 +146,7 @@ class Learner:
             earlier: the data of the previous period, for strategies that compare the two.
             log: told before the training what memory it will take.
             record: files from which an update that was cut off goes on.
+            taken: weights that take the place of a training.
 
         Raises:
             InputError: the predecessor does not fit, the data are too short, the device is missing or too full.
@@ -124,10 +155,10 @@ class Learner:
         with self.planned(data, compute, f"{self.stream.name}/{self.model.name} of {data.period.key}") as (usage, plan):
             if record:
                 record.belong(**facts, device=usage.device.type)
-                if parts := record.result():
+                if not taken and (parts := record.result()):
                     return parts
             log(f"memory on {usage.device}: {plan}")
-            trained = self._update(data, previous, earlier, usage, plan, progress, record)
+            trained = self._update(data, previous, earlier, usage, plan, progress, record, taken)
             assert trained.validation is not None
             milliseconds = latency(trained.forecaster, trained.validation, data.graph.to(usage.device))
         cost = {
@@ -137,6 +168,7 @@ class Learner:
             "device": str(usage.device),
             "notes": usage.notes,
         }
+        facts |= {"imported": dict(taken.facts)} if taken else {}
         parts = trained.checkpoints(facts, cost)
         if record:
             record.keep_result(parts)
@@ -259,6 +291,7 @@ class Learner:
         plan: Plan,
         progress: Progress | None,
         record: Record | None,
+        taken: Taken | None = None,
     ) -> Trained:
         seed = derive_seed(self.seed, self.stream.name, self.model.name, data.period.key)
         arrays = self.arrays(data, usage.device)
@@ -266,7 +299,8 @@ class Learner:
             old = self.restore(previous) if previous else None
             forecaster = old.forecaster if old else self.build(len(data.nodes))
             strategy = old.strategy if old else strategies.build(self.model.strategy.spec())
-            scaler = arrays.fit_scaler(self.model.scaling).following(old.scaler.to(usage.device) if old else None)
+            fitted = taken.scaler.to(usage.device) if taken else arrays.fit_scaler(self.model.scaling)
+            scaler = fitted.following(old.scaler.to(usage.device) if old else None)
             before = partial(self._before, earlier, old.scaler, usage.device) if earlier and old else None
             load = partial(_network, data, arrays, scaler)
             arrival = arrive(
@@ -281,12 +315,24 @@ class Learner:
             forecaster = strategy.prepare(forecaster.to(usage.device), arrival, data.nodes)
             selection = strategy.select(arrival, data.nodes)
             trained = Trained(forecaster, strategy, scaler, validation=arrays.part("validation", scaler))
-            if selection.train and count_parameters(forecaster, trainable=True):
+            if taken:
+                self._take(taken, forecaster)
+                strategy.consolidate(forecaster, arrival)
+            elif selection.train and count_parameters(forecaster, trainable=True):
                 for name in ("train", "validation"):
                     arrays.require_targets(name)
                 trained.result = self._fit(trained, arrival, selection, generator, plan, progress, record)
                 strategy.consolidate(forecaster, arrival)
         return trained
+
+    def _take(self, taken: Taken, forecaster: Forecaster) -> None:
+        try:
+            taken.fill(forecaster)
+        except (KeyError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise InputError(
+                f"{self.stream.name}/{self.model.name}: the weights do not fit the model: {reason}"
+            ) from None
 
     def _before(self, earlier: PeriodData, scaler: Scaler, device: torch.device) -> Network:
         return _network(earlier, self.arrays(earlier, device), scaler)
