@@ -6,6 +6,7 @@ import warnings
 
 import dagster as dg
 
+from assets.housekeeping import housekeeping_job, housekeeping_schedule
 from assets.jobs import stream_job, stream_schedule
 from assets.stream import assets_or_fault, fault_assets
 from checks.gate import ExpectationGate
@@ -40,8 +41,8 @@ def build() -> dg.Definitions:
     return dg.Definitions(
         assets=[*assets, *fault_assets(faults)],
         asset_checks=checks,
-        jobs=jobs,
-        schedules=schedules,
+        jobs=[*jobs, housekeeping_job],
+        schedules=[*schedules, housekeeping_schedule],
         sensors=[lost_retries],
         resources={
             **io_managers(),

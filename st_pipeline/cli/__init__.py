@@ -25,6 +25,9 @@ COMMANDS = {
     "check": "check",
     "new": "new",
     "doctor": "doctor",
+    "gc": "gc",
+    "backup": "backup",
+    "restore": "backup",
 }
 
 
