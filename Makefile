@@ -31,8 +31,9 @@ test: $(STAMP)  ## all tests
 bench: $(STAMP)  ## speed and memory against the published form, written to docs/benchmarks.md (half an hour)
 	$(BIN)/python -m benchmarks
 
-drills: $(STAMP)  ## kill -9 two hundred times, and compare with an undisturbed run (hours)
+drills: $(STAMP)  ## kill -9 two hundred times, and compare with an undisturbed run; 5,000 malformed inputs (hours)
 	$(BIN)/python -m drills.kills --kills 200
+	$(BIN)/python -m drills.fuzz --count 5000
 
 lint: $(STAMP)  ## formatting, linting, types, import contracts
 	$(BIN)/ruff format --check .

@@ -33,4 +33,9 @@ def open_instance() -> dg.DagsterInstance:
         return dg.DagsterInstance.get()
     except Exception as error:  # Dagster reports a bad dagster.yaml in many ways
         reason = str(error).strip().splitlines()[0]
+        if "OperationalError" in reason:
+            raise InputError(
+                f"{folder}: the databases cannot be opened: {reason}; the disk is full or read-only: "
+                "make room, or mount it for writing"
+            ) from None
         raise InputError(f"{folder / 'dagster.yaml'}: the Dagster instance cannot be opened: {reason}") from None

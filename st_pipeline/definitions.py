@@ -8,6 +8,7 @@ import dagster as dg
 
 from assets.alerts import alerts, run_sensors
 from assets.automation import new_data_sensor
+from assets.housekeeping import housekeeping_job, housekeeping_schedule
 from assets.jobs import forecast_schedule, stream_job, stream_schedule
 from assets.stream import assets_or_fault, fault_assets
 from checks.forecasts import forecast_checks
@@ -46,8 +47,8 @@ def build() -> dg.Definitions:
     return dg.Definitions(
         assets=[*assets, *fault_assets(faults)],
         asset_checks=checks,
-        jobs=jobs,
-        schedules=schedules,
+        jobs=[*jobs, housekeeping_job],
+        schedules=[*schedules, housekeeping_schedule],
         sensors=sensors,
         resources={
             **io_managers(),

@@ -107,11 +107,32 @@ def _options(file: Path, name: str) -> type[BaseModel]:
     fields: dict[str, Any] = {}
     if call is not None:
         for argument, default in zip(call.args.kwonlyargs, call.args.kw_defaults, strict=True):
-            annotation = ast.unparse(argument.annotation) if argument.annotation else "str"
-            kind = eval(annotation, {"__builtins__": {}}, dict(_ANNOTATIONS))  # our own source, never user input
+            kind = _kind(argument.annotation) if argument.annotation else str
             fields[argument.arg] = (kind, ... if default is None else ast.literal_eval(default))
     settings = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
     return create_model(f"{name} options", __config__=settings, **fields)
+
+
+def _kind(node: ast.expr) -> Any:
+    """The type that an annotation names.
+
+    Raises:
+        TypeError: it is of a form that options do not have.
+    """
+    match node:
+        case ast.Name(id=name) if name in _ANNOTATIONS:
+            return _ANNOTATIONS[name]
+        case ast.Constant(value=value):
+            return value
+        case ast.Tuple(elts=parts):
+            return tuple(map(_kind, parts))
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            return _kind(left) | _kind(right)
+        case ast.Subscript(value=value, slice=inner):
+            return _kind(value)[_kind(inner)]
+        case ast.Call(func=ast.Name(id="Field"), keywords=words):
+            return Field(**{str(word.arg): ast.literal_eval(word.value) for word in words})
+    raise TypeError(f"an option cannot be of type {ast.unparse(node)}")
 
 
 def _registers(decorator: ast.expr) -> bool:

@@ -19,10 +19,11 @@ from uuid import uuid4
 import polars as pl
 
 from st_pipeline.errors import InputError
+from st_pipeline.formats import content, stamp
 
 T = TypeVar("T")
 ABANDONED = 3600.0  # seconds after which nobody is writing a temporary file any more
-SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 
 
 def home() -> Path:
@@ -129,7 +130,9 @@ class Lake:
         """
         parts = [*key, *([period] if period is not None else [])]
         if bad := [part for part in parts if not SAFE.fullmatch(part) or ".." in part]:
-            raise InputError(f"{bad[0]!r} cannot be part of a path; expected letters, digits, '_', '-' and '.'")
+            raise InputError(
+                f"{bad[0][:60]!r} cannot be part of a path; expected at most 200 letters, digits, '_', '-' and '.'"
+            )
         return self.root.joinpath(*parts[:-1], f"{parts[-1]}.{extension}")
 
     def exists(self, key: tuple[str, ...], period: str | None, codec: Codec[Any]) -> bool:
@@ -140,7 +143,7 @@ class Lake:
     ) -> Path:
         """Write a value's bytes, and its description beside them if it has one."""
         path = self.path(key, period, codec.extension)
-        write_atomic(path, payload)
+        write_atomic(path, stamp(payload, codec.extension))
         if description:
             write_atomic(path.with_name(f"{path.stem}.json"), description)
         return path
@@ -160,9 +163,9 @@ class Lake:
         except OSError as error:
             raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
         try:
-            return codec.load(payload)
-        except InputError:
-            raise
+            return codec.load(content(payload, codec.extension))
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
         except (Exception, pl.exceptions.PanicException) as error:  # any decoder's complaint means the same to the user
             reason = f"{type(error).__name__}: {error}"[:200]
             raise InputError(f"{path}: damaged ({reason}); materialise it again") from None

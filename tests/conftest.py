@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -171,6 +172,52 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
     monkeypatch.chdir(tmp_path)
     return space
+
+
+@pytest.fixture(scope="session")
+def finished_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a workspace whose stream `small`, two periods and one model, has been run; not to be changed."""
+    from st_pipeline import streams
+
+    space = Workspace(tmp_path_factory.mktemp("finished_small"))
+    online = {"name": "online", "backbone": "stgnn", "strategy": "online", "training": {"epochs": 2}}
+    space.landed_stream("small", models=[online], periods={"every": "7d", "start": "2024-01-01", "end": "2024-01-15"})
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in space.environment.items():
+            patch.setenv(name, value)
+        patch.delenv("DAGSTER_HOME", raising=False)
+        patch.setattr(streams, "SHIPPED", space.folder / "none")
+        patch.chdir(space.folder)
+        assert run_small().ok
+    return space.folder
+
+
+@pytest.fixture
+def lived_in(workspace: Workspace, finished_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """A workspace of its own with a copy of that."""
+    from st_pipeline import streams
+
+    monkeypatch.setattr(streams, "SHIPPED", workspace.folder / "none")
+    shutil.copytree(finished_folder, workspace.folder, dirs_exist_ok=True)
+    return workspace
+
+
+def run_small() -> Any:
+    """Bring `small` up to date in this process."""
+    from resources.instance import open_instance
+    from st_pipeline.cli.runner import Runner, scope
+    from st_pipeline.definitions import build
+    from st_pipeline.streams import find_stream
+
+    stream = find_stream("small")
+    with open_instance() as instance:
+        return Runner(stream, instance, build()).run(scope(stream, None, None))
+
+
+@pytest.fixture(name="run_small")
+def run_small_fixture() -> Callable[[], Any]:
+    """`run_small()`: what a run of `small` in the current workspace did."""
+    return run_small
 
 
 @pytest.fixture(scope="session")

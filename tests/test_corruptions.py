@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from drills.damage import TOKENS, Damage, cell, cut, damaged, delete, insert, lines, overwrite, repeat
 from st_pipeline.config import StreamConfig
 from st_pipeline.data.cleaning import clean
 from st_pipeline.errors import InputError
@@ -28,67 +28,8 @@ LINES = [f"{name},{time:%Y-%m-%d %H:%M},{value},ok" for name, time, value in ROW
 GOOD = "\n".join([HEADER, *LINES, ""])
 SENSORS = "id,latitude,longitude,installed\n" + "".join(f"s{n},52.{n},13.{n},2020-01-0{n + 1}\n" for n in range(5))
 EDGES = "source,target,distance\n" + "".join(f"s{n},s{n + 1},{n}.5\n" for n in range(4))
-TOKENS = ["", " ", ",", '"', "\n", "\r", "\0", ";", "NaN", "inf", "-1", "1e400", "0x1F", "1,5", "s1", "2024-01-01", "ü"]
 BYTES = st.one_of(st.binary(min_size=1, max_size=3), st.sampled_from([token.encode() for token in TOKENS]))
 PLACE = st.sampled_from([step / 997 for step in range(997)])
-
-Damage = Callable[[bytes], bytes]
-
-
-def at(content: bytes, place: float) -> int:
-    return int(place * len(content))
-
-
-def overwrite(place: float, new: bytes) -> Damage:
-    return lambda content: content[: at(content, place)] + new + content[at(content, place) + len(new) :]
-
-
-def insert(place: float, new: bytes) -> Damage:
-    return lambda content: content[: at(content, place)] + new + content[at(content, place) :]
-
-
-def delete(place: float, length: int) -> Damage:
-    return lambda content: content[: at(content, place)] + content[at(content, place) + length :]
-
-
-def repeat(place: float, length: int) -> Damage:
-    return lambda content: content[: at(content, place) + length] + content[at(content, place) :]
-
-
-def cut(place: float) -> Damage:
-    return lambda content: content[: at(content, place)]
-
-
-def lines(place: float, other: float, how: str) -> Damage:
-    """Delete, repeat or swap whole lines."""
-
-    def change(content: bytes) -> bytes:
-        parts = content.split(b"\n")
-        one, two = int(place * len(parts)), int(other * len(parts))
-        if how == "delete":
-            del parts[one]
-        elif how == "repeat":
-            parts.insert(one, parts[two])
-        else:
-            parts[one], parts[two] = parts[two], parts[one]
-        return b"\n".join(parts)
-
-    return change
-
-
-def cell(place: float, column: int, new: bytes) -> Damage:
-    """Write something else into one cell."""
-
-    def change(content: bytes) -> bytes:
-        parts = content.split(b"\n")
-        row = int(place * len(parts))
-        cells = parts[row].split(b",")
-        cells[column % len(cells)] = new
-        parts[row] = b",".join(cells)
-        return b"\n".join(parts)
-
-    return change
-
 
 in_bytes = st.one_of(
     st.builds(overwrite, PLACE, BYTES),
@@ -102,12 +43,6 @@ in_text = st.one_of(
     st.builds(lines, PLACE, PLACE, st.sampled_from(["delete", "repeat", "swap"])),
     st.builds(cell, PLACE, st.integers(0, 3), BYTES),
 )
-
-
-def damaged(content: bytes, damage: list[Damage]) -> bytes:
-    for change in damage:
-        content = change(content)
-    return content
 
 
 @pytest.fixture(scope="module")

@@ -42,6 +42,9 @@ COMMANDS = {
     "import": "interchange",
     "export": "interchange",
     "doctor": "doctor",
+    "gc": "gc",
+    "backup": "backup",
+    "restore": "backup",
 }
 
 

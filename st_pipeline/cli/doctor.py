@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import time
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -12,6 +13,7 @@ import click
 from rich.markup import escape
 
 from st_pipeline import __version__
+from st_pipeline.cli import examination
 from st_pipeline.cli.output import console, print_json
 from st_pipeline.errors import InputError
 
@@ -62,8 +64,13 @@ def examine() -> tuple[dict[str, Any], list[str]]:
         "state": _state(problems),
         "dagster": _dagster(problems),
         "alerts": _alerts(problems),
+        "settings": examination.settings(problems),
+        "disk": examination.disk_use(),
+        "trainings": examination.locks(problems),
+        "machine": examination.machine(problems),
         "streams": _streams(problems),
     }
+    examination.writable(problems)
     return facts, problems
 
 
@@ -127,10 +134,12 @@ def _dagster(problems: list[str]) -> dict[str, Any]:
         instance = open_instance()
         statuses = get_daemon_statuses(instance, instance.get_required_daemon_types())
         healthy = [name for name, status in statuses.items() if status.healthy]
+        beats = [beat.timestamp for beat in instance.get_daemon_heartbeats().values()]
         return {
             "instance": str(home() / "dagster"),
             "runs": instance.get_runs_count(),
             "daemon": "running" if healthy else "not running",
+            "last heartbeat": f"{time.time() - max(beats):.0f} s ago" if beats else "never",
         }
     except InputError as error:
         problems.append(str(error))

@@ -17,7 +17,8 @@ HOST = "127.0.0.1"
 
 @click.command()
 @click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True, help="Port on 127.0.0.1.")
-def ui(port: int) -> None:
+@click.option("--read-only", is_flag=True, help="For looking only: nothing can be started, and there is no daemon.")
+def ui(port: int, read_only: bool) -> None:
     """Open the Dagster UI and daemon on 127.0.0.1; stop them with Ctrl-C."""
     from resources.instance import instance_folder
     from st_pipeline.storage import data_root, home
@@ -38,9 +39,11 @@ def ui(port: int) -> None:
         "ST_PIPELINE_DATA": str(data_root()),
         "GX_ANALYTICS_ENABLED": "false",
     }
-    console.print(f"http://{HOST}:{port}  (state: {home()}; stop with Ctrl-C)")
+    how = "for looking only, " if read_only else ""
+    console.print(f"http://{HOST}:{port}  ({how}state: {home()}; stop with Ctrl-C)", soft_wrap=True)
     sys.stdout.flush()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)  # a shell may have started this with signals ignored
-    command = [sys.executable, "-m", "dagster", "dev", "-m", "st_pipeline.definitions", "-h", HOST, "-p", str(port)]
+    program = ["dagster_webserver", "--read-only"] if read_only else ["dagster", "dev"]
+    command = [sys.executable, "-m", *program, "-m", "st_pipeline.definitions", "-h", HOST, "-p", str(port)]
     os.execve(sys.executable, command, environment)
