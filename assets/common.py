@@ -122,11 +122,6 @@ class StreamAssets:
         known = len(self.stream.config.calendar.periods())
         return known if self.stream.config.periods.end else known + SPARE_PERIODS
 
-    @cached_property
-    def earlier(self) -> dg.TimeWindowPartitionMapping:
-        """All periods before the current one."""
-        return dg.TimeWindowPartitionMapping(start_offset=self.through.start_offset, end_offset=-1)
-
     @property
     def on_request(self) -> str:
         """Group of what neither the schedule nor `run` makes unless it is asked for."""

@@ -110,9 +110,9 @@ class Cadence:
 class Calendar:
     """The periods of one stream.
 
-    Without `end` the stream is open-ended: a period counts once its time has passed, and only its data and forecasts are
-    made before. A nominal calendar belongs to
-    a stream whose source has no dates: its timestamps are made from the period starts.
+    Without `end` the stream is open-ended: a period counts once its time has passed, and only its data and forecasts
+    are made before. A nominal calendar belongs to a stream whose source has no dates: its timestamps are made from
+    the period starts.
     """
 
     cadence: Cadence

@@ -87,8 +87,8 @@ def require_over(stream: Stream, period: Period, lake: Lake) -> None:
     if config.automation.train_incomplete or is_over(period, config.step.total_seconds(), lake, stream.name):
         return
     raise InputError(
-        f"stream {stream.name!r}: period {period.key} runs until {period.end.isoformat()} and its readings do not reach "
-        "that yet; its models are trained when it is over, or with `automation: {train_incomplete: true}`"
+        f"stream {stream.name!r}: period {period.key} runs until {period.end.isoformat()} and its readings do not "
+        "reach that yet; its models are trained when it is over, or with `automation: {train_incomplete: true}`"
     )
 
 
