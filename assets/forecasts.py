@@ -54,7 +54,7 @@ def _forecast_asset(of: StreamAssets) -> dg.AssetsDefinition:
     config = of.stream.config
     model = serving_model(config)
     parts = {
-        part: dg.AssetIn(of.key(model.name, part), partition_mapping=of.earlier, metadata=AVAILABLE)
+        part: dg.AssetIn(of.key(model.name, part), partition_mapping=of.through, metadata=AVAILABLE)
         for part in model.parts
     }
 
@@ -74,25 +74,24 @@ def _forecast_asset(of: StreamAssets) -> dg.AssetsDefinition:
         **of.common("forecast", [of.config(*SECTIONS), config.model_section(model)]),
     )
     def forecast(context: dg.AssetExecutionContext, config: ForecastRun, **inputs: Any) -> dg.Output[Any]:
-        from st_pipeline.forecasting.issue import Issue, Sources
+        from st_pipeline.forecasting.due import due
+        from st_pipeline.forecasting.issue import Sources
         from st_pipeline.forecasting.published import Published, content
 
         with user_errors():
             at = config.at
             published = Published.read(lake(), of.name, context.partition_key)
-            issue = Issue.of(
-                Sources(
-                    config=of.stream.config,
-                    model=model,
-                    period=of.period(context),
-                    tensors=inputs["tensor"],
-                    sensors=inputs["sensors"],
-                    before=inputs["before"],
-                    parts={part: inputs[part] for part in model.parts},
-                    edges=inputs.get("edges"),
-                )
+            sources = Sources(
+                config=of.stream.config,
+                model=model,
+                period=of.period(context),
+                tensors=inputs["tensor"],
+                sensors=inputs["sensors"],
+                before=inputs["before"],
+                parts={part: inputs[part] for part in model.parts},
+                edges=inputs.get("edges"),
             )
-            fresh = issue.rows(published.wanted(issue.times, at=at, only_missing=config.only_missing))
+            fresh = due(sources, published, at=at, only_missing=config.only_missing)
             rows = published.with_news(fresh, datetime.now(UTC))
         metadata = _forecast_metadata(rows, added=len(rows) - len(published.rows))
         return encoded(rows, FRAME, metadata, version=content(rows), check=published.check)

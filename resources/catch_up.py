@@ -139,8 +139,10 @@ class CatchUp:
         return [key for key in among if key in found] if wanted else list(among)
 
     def _can_be_made(self, key: dg.AssetKey, period: str, beside: Sequence[dg.AssetKey]) -> bool:
-        """Whether everything that an asset needs is there, or made in the same run."""
+        """Whether all that an asset needs is there, or made in the same run; of models it takes what is there."""
         for parent in self.graph.get(key).parent_keys - {*beside}:
+            if len(parent.path) == 3:
+                continue
             known = self.instance.get_materialized_partitions(parent) if self.graph.get(parent).is_partitioned else None
             if known is not None and not set(needed(self.graph, key, parent, period)) <= known:
                 return False

@@ -62,6 +62,7 @@ class Sources:
         sensors, edges: the tables of the source; no edges where it gives none.
         before: the node set of the period before; None in the first.
         parts: part -> period key -> seed -> checkpoint, of the model that serves.
+        learned: only what is issued at the period's very end, by the model that has learned the period.
     """
 
     config: StreamConfig
@@ -72,13 +73,17 @@ class Sources:
     before: NodeSet | None
     parts: Mapping[str, Mapping[str, BySeed]]
     edges: pl.DataFrame | None = None
+    learned: bool = False
 
     def graph(self, ids: tuple[str, ...], period: Period) -> Graph:
         """The stream's graph of these sensors in a period."""
         return build_adjacency(ids, sensors=self.sensors, edges=self.edges, config=self.config, period=period).graph()
 
     def served(self) -> Served | None:
-        return newest_served(self.config, self.model, self.parts, self.tensors, self.period)
+        """The model after the newest period before this one, or with `learned` after this one and no other."""
+        before = self.period.index + self.learned
+        found = newest_served(self.config, self.model, self.parts, self.tensors, before)
+        return found if not self.learned or (found and found.through == self.period) else None
 
     def tested(self, served: Served | None) -> tuple[int, int] | None:
         """The test part of the model's newest period; without a model that of the period before, if there is one."""
@@ -119,6 +124,8 @@ class Issue:
             sensors=names | set(served.ids if served else ()),
         )
         issued = series.slots()
+        if sources.learned:
+            issued = issued[series.ends[issued] == int(sources.period.end.timestamp())]
         living = alive(series, issued, sensors=sources.sensors, before=sources.before)
         return cls(sources, series, served, issued, living)
 
@@ -198,7 +205,7 @@ class Issue:
         if self.served is None:
             return ["no_model"]
         through = self.served.through
-        return [] if through.index == self.sources.period.index - 1 else [f"model_through={through.key}"]
+        return [] if through.index >= self.sources.period.index - 1 else [f"model_through={through.key}"]
 
     def _of_window(self, heard: int, seen: int) -> list[str]:
         """What is missing of the readings of a sensor whose last one is of this step."""

@@ -77,6 +77,10 @@ class Published:
         known = set(self.rows["issued_at"].unique().to_list())
         return np.array([one == at or (only_missing and one not in known) for one in issued_at], dtype=bool)
 
+    def holds(self, issued_at: datetime, model_id: str) -> bool:
+        """Whether a forecast of that time by that model is published."""
+        return not self.rows.filter((pl.col("issued_at") == issued_at) & (pl.col("model_id") == model_id)).is_empty()
+
     def with_news(self, fresh: pl.DataFrame, now: datetime) -> pl.DataFrame:
         """All rows, with those of `fresh` that say something new as a further vintage, known from `now` on.
 

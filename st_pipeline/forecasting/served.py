@@ -48,9 +48,9 @@ def newest_served(
     model: ModelConfig,
     parts: Mapping[str, Mapping[str, BySeed]],
     tensors: Mapping[str, SeriesTensor],
-    period: Period,
+    before: int,
 ) -> Served | None:
-    """The model after the newest period before this one that it has learned, its first seed; None without any.
+    """The model after the newest period before that index that it has learned, its first seed; None without any.
 
     A period in which a part is missing, or was trained with another configuration, does not count.
 
@@ -62,7 +62,7 @@ def newest_served(
         InputError: what is stored does not fit the configuration.
     """
     learner = Learner(config, model, model.runs[0])
-    for index in reversed(range(period.index)):
+    for index in reversed(range(before)):
         through = config.calendar.period(index)
         if through.key not in tensors or any(through.key not in parts[part] for part in model.parts):
             continue
