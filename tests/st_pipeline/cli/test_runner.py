@@ -37,7 +37,8 @@ from st_pipeline.versions import VERSIONS
 NAME = "tiny"
 PERIODS = ["2024-01-01", "2024-01-08", "2024-01-15"]
 SCORES = [f"{model}/{kind}" for model in ("eac", "online", "naive") for kind in ("evaluation", "losses")]
-TABLES = ["raw_readings", "edges", "readings", "drift", *SCORES, "eac/prompt_analysis", "eac/drill"]
+FORECASTS = ["forecast", "forecast_scores"]
+TABLES = ["raw_readings", "edges", "readings", "drift", *SCORES, *FORECASTS, "eac/prompt_analysis", "eac/drill"]
 
 
 class Place:
