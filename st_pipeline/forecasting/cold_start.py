@@ -132,7 +132,7 @@ def young_points(
     return joined_points(served, young, issued, members, graph_of, enough=enough)[:, :, columns]
 
 
-def test_days(series: Series, tested: tuple[int, int]) -> list[Steps]:
+def issue_days(series: Series, tested: tuple[int, int]) -> list[Steps]:
     """Last steps read of a test part's forecasts, day by day: some days if they are many, some times of each.
 
     Args:

@@ -13,7 +13,7 @@ from st_pipeline.forecasting.cold_start import (
     candidates,
     groups,
     hide,
-    test_days,
+    issue_days,
     unheard,
     weights_of,
     without,
@@ -21,7 +21,7 @@ from st_pipeline.forecasting.cold_start import (
 from st_pipeline.forecasting.cold_start_curve import cold_coverage, cold_intervals, curve, expectation
 from st_pipeline.forecasting.issue import QUANTILES, Issue, within_rules
 from st_pipeline.forecasting.points import Floats, known_points
-from st_pipeline.forecasting.series import instants, test_span
+from st_pipeline.forecasting.series import instants, span_of_test
 from st_pipeline.forecasting.served import Served
 from st_pipeline.forecasting.site import Site, nearest, neighbours
 from st_pipeline.forecasting.walk import Truth, residuals, tested_steps
@@ -97,17 +97,17 @@ def _unit(issue: Issue) -> str:
 
 def _newest_test(issue: Issue) -> tuple[int, int]:
     sources = issue.sources
-    return test_span(sources.tensors[sources.period.key], sources.config)
+    return span_of_test(sources.tensors[sources.period.key], sources.config)
 
 
 def _days(trial: Trial | None, issue: Issue) -> int:
-    return len(test_days(issue.series, _newest_test(issue))) if trial else 0
+    return len(issue_days(issue.series, _newest_test(issue))) if trial else 0
 
 
 def _trial(issue: Issue, served: Served) -> tuple[Trial | None, list[dict[str, Any]]]:
     """Sensors hidden on the newest period's test part, and the curve; None where none can be hidden."""
     series, graph_of = issue.series, issue.sources.graph
-    days = test_days(series, _newest_test(issue))
+    days = issue_days(series, _newest_test(issue))
     names = candidates(served, series, days)
     if not names:
         return None, []

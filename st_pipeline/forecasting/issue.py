@@ -26,7 +26,7 @@ from st_pipeline.forecasting.ladder import (
     climb,
 )
 from st_pipeline.forecasting.points import Bools, Floats, Steps
-from st_pipeline.forecasting.series import Series, join, test_span
+from st_pipeline.forecasting.series import Series, join, span_of_test
 from st_pipeline.forecasting.served import Served, newest_served
 from st_pipeline.forecasting.walk import Truth, quantiles, residuals
 from st_pipeline.model_config import ModelConfig
@@ -86,7 +86,7 @@ class Sources:
         earlier = [key for key in sorted(self.tensors) if key < self.period.key]
         if not earlier:
             return None
-        return test_span(self.tensors[earlier[-1]], self.config)
+        return span_of_test(self.tensors[earlier[-1]], self.config)
 
 
 @dataclass(frozen=True, eq=False)

@@ -116,7 +116,7 @@ def grid(period: Period, config: StreamConfig) -> NDArray[np.int64]:
     return step_times(period, config.step, step_count(period, config.step)).dt.epoch("s").to_numpy().astype(np.int64)
 
 
-def test_span(tensor: SeriesTensor, config: StreamConfig) -> tuple[int, int]:
+def span_of_test(tensor: SeriesTensor, config: StreamConfig) -> tuple[int, int]:
     """UTC seconds of the first and last step of a period's test part."""
     return int(tensor.times[split(len(tensor.times), config.split).test.start]), int(tensor.times[-1])
 

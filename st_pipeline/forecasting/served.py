@@ -9,7 +9,7 @@ from st_pipeline.config import StreamConfig
 from st_pipeline.data.protocols import PROTOCOLS, SOUND, PeriodArrays
 from st_pipeline.data.scaling import Scaler
 from st_pipeline.data.tensors import SeriesTensor
-from st_pipeline.forecasting.series import of_sensors, test_span
+from st_pipeline.forecasting.series import of_sensors, span_of_test
 from st_pipeline.layers.node_table import node_tables
 from st_pipeline.model_config import ModelConfig
 from st_pipeline.models.base import Forecaster
@@ -85,7 +85,7 @@ def _served(learner: Learner, parts: Mapping[str, Checkpoint], through: Period, 
         aside=frozenset.intersection(*aside) if aside else frozenset(),
         forecaster=trained.forecaster,
         scaler=_scaler(learner, trained.scaler, ids, tensor),
-        tested=test_span(tensor, learner.stream),
+        tested=span_of_test(tensor, learner.stream),
         model_id=f"{learner.model.name}@{through.key}#{digest}",
     )
 
