@@ -30,6 +30,7 @@ COMMANDS = {
     "freeze": "champion",
     "unfreeze": "champion",
     "sensors": "sensors",
+    "coldstart": "coldstart",
     "advise": "advise",
     "forecast": "forecast",
     "export-model": "export_model",

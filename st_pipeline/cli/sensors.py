@@ -42,7 +42,7 @@ def sensors(stream: str, preview: str | None, as_json: bool) -> None:
         _show_preview(document)
 
 
-def _stored_sensors(config: StreamConfig) -> pl.DataFrame:
+def stored_sensors(config: StreamConfig) -> pl.DataFrame:
     if not lake().exists((config.name, "sensors"), None, FRAME):
         raise InputError(f"stream {config.name!r} has no sensor table yet; run `st-pipeline run {config.name}` first")
     return lake().read((config.name, "sensors"), None, FRAME)
@@ -54,7 +54,7 @@ def _lives(config: StreamConfig) -> dict[str, Any]:
 
     key = (config.name, "node_set")
     node_sets = {period: lake().read(key, period, NODE_SET) for period in lake().periods(key, JSON.extension)}
-    lives = sensor_lives(_stored_sensors(config), node_sets)
+    lives = sensor_lives(stored_sensors(config), node_sets)
     states = Counter(life.state for life in lives)
     rows = [life.document() for life in lives]
     return {"stream": config.name, "periods": list(node_sets), "states": dict(sorted(states.items())), "sensors": rows}
@@ -81,8 +81,8 @@ def _preview(stream: Stream, file: Path) -> dict[str, Any]:
     verdict = ExpectationGate().sensors(config, given)
     if verdict.failures:
         raise InputError(f"{file}: {verdict.sentence()}")
-    stored, heard = _stored_sensors(config), _heard(config)
-    rows = preview(config, stored, given, heard, lambda key: _edges(config, key))
+    stored, heard = stored_sensors(config), _heard(config)
+    rows = preview(config, stored, given, heard, lambda key: stored_edges(config, key))
     facts = changed_facts(stored, given)
     keys = {model.name: (stream.name, model.name, "backbone") for model in config.every_model}
     models = [name for name, key in keys.items() if lake().periods(key, "safetensors")]
@@ -102,7 +102,7 @@ def _heard(config: StreamConfig) -> dict[str, frozenset[str]]:
     return found
 
 
-def _edges(config: StreamConfig, period: str) -> pl.DataFrame | None:
+def stored_edges(config: StreamConfig, period: str) -> pl.DataFrame | None:
     key = (config.name, "edges")
     return lake().read(key, period, FRAME) if lake().exists(key, period, FRAME) else None
 

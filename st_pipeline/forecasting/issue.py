@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from st_pipeline.config import StreamConfig
 from st_pipeline.data.adjacency import build_adjacency
-from st_pipeline.data.splits import split
 from st_pipeline.data.tensors import SeriesTensor
 from st_pipeline.forecasting.alive import alive, declared
 from st_pipeline.forecasting.conformal import LEVELS
@@ -27,7 +26,7 @@ from st_pipeline.forecasting.ladder import (
     climb,
 )
 from st_pipeline.forecasting.points import Bools, Floats, Steps
-from st_pipeline.forecasting.series import Series, join
+from st_pipeline.forecasting.series import Series, join, span_of_test
 from st_pipeline.forecasting.served import Served, newest_served
 from st_pipeline.forecasting.walk import Truth, quantiles, residuals
 from st_pipeline.model_config import ModelConfig
@@ -92,8 +91,7 @@ class Sources:
         earlier = [key for key in sorted(self.tensors) if key < self.period.key]
         if not earlier:
             return None
-        times = self.tensors[earlier[-1]].times
-        return int(times[split(len(times), self.config.split).test.start]), int(times[-1])
+        return span_of_test(self.tensors[earlier[-1]], self.config)
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,11 +152,8 @@ class Issue:
         ahead = np.tile(np.arange(steps), len(slot) // steps)
         cell = (slot, ahead, row)
         tier = ladder.tier[wanted][cell]
-        low, high = (
-            getattr(series.config.rules(series.config.variable_names[0]), end) for end in ("minimum", "maximum")
-        )
         numbers = np.concatenate([ladder.chosen[wanted][..., None], spread], axis=-1, dtype=np.float32)[cell]
-        numbers = _short(numbers if low is None and high is None else np.clip(numbers, low, high))
+        numbers = _short(within_rules(numbers, series.config))
         last = issued[wanted][slot]
         modelled = tier <= NEIGHBOUR
         columns = {
@@ -219,6 +214,14 @@ class Issue:
             )
         since = datetime.fromtimestamp(int(self.series.ends[heard]), UTC)
         return [f"silent_since={since:%Y-%m-%dT%H:%MZ}"]
+
+
+def within_rules(numbers: Floats, config: StreamConfig) -> Floats:
+    """Forecasts of the target within the least and the most that it can be."""
+    rules = config.rules(config.variable_names[0])
+    if rules.minimum is None and rules.maximum is None:
+        return numbers
+    return np.clip(numbers, rules.minimum, rules.maximum)
 
 
 def _times(seconds: NDArray[np.int64]) -> pl.Series:

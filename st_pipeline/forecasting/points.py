@@ -176,11 +176,17 @@ def _expanded(served: Served, ids: tuple[str, ...], graph: Graph) -> Forecaster:
 
 def _shares(graph: Graph, new: list[int], *, old: int) -> Tensor:
     """(M, old): by how much the rows of old nodes enter those of the new ones."""
+    weight = edge_weights(graph, new, old=old)
+    alone = weight.sum(1, keepdim=True) <= 0
+    weight = torch.where(alone, torch.ones_like(weight), weight)
+    return weight / weight.sum(1, keepdim=True)
+
+
+def edge_weights(graph: Graph, new: list[int], *, old: int) -> Tensor:
+    """(M, old): weights of the edges by which the new nodes gather from the old ones, which come first; 0 for none."""
     weight = torch.zeros(len(new), old)
     place = {row: at for at, row in enumerate(new)}
     for row, column, value in zip(graph.row.tolist(), graph.column.tolist(), graph.weight.tolist(), strict=True):
         if row in place and column < old:
             weight[place[row], column] = max(value, 0.0)
-    alone = weight.sum(1, keepdim=True) <= 0
-    weight = torch.where(alone, torch.ones_like(weight), weight)
-    return weight / weight.sum(1, keepdim=True)
+    return weight

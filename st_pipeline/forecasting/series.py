@@ -15,6 +15,7 @@ from st_pipeline.config import StreamConfig
 from st_pipeline.data.clock import step_count, step_times
 from st_pipeline.data.protocols import PeriodArrays, Protocol
 from st_pipeline.data.quality import MISSING
+from st_pipeline.data.splits import split
 from st_pipeline.data.tensors import SeriesTensor
 from st_pipeline.evaluation.naive import DAYS_PER_WEEK
 from st_pipeline.types import NodeSet, Period
@@ -113,6 +114,11 @@ def join(
 def grid(period: Period, config: StreamConfig) -> NDArray[np.int64]:
     """UTC seconds at which the steps of a period begin."""
     return step_times(period, config.step, step_count(period, config.step)).dt.epoch("s").to_numpy().astype(np.int64)
+
+
+def span_of_test(tensor: SeriesTensor, config: StreamConfig) -> tuple[int, int]:
+    """UTC seconds of the first and last step of a period's test part."""
+    return int(tensor.times[split(len(tensor.times), config.split).test.start]), int(tensor.times[-1])
 
 
 def of_sensors(tensor: SeriesTensor, ids: tuple[str, ...]) -> SeriesTensor:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from st_pipeline.config import StreamConfig
 from st_pipeline.data.protocols import PROTOCOLS, SOUND, PeriodArrays
 from st_pipeline.data.scaling import Scaler
-from st_pipeline.data.splits import split
 from st_pipeline.data.tensors import SeriesTensor
-from st_pipeline.forecasting.series import of_sensors
+from st_pipeline.forecasting.series import of_sensors, span_of_test
 from st_pipeline.layers.node_table import node_tables
 from st_pipeline.model_config import ModelConfig
 from st_pipeline.models.base import Forecaster
@@ -78,7 +77,6 @@ def _served(learner: Learner, parts: Mapping[str, Checkpoint], through: Period, 
     ids = tuple(parts[BACKBONE].facts["nodes"])
     tables = [table for module in trained.forecaster.parts().values() for table in node_tables(module).values()]
     aside = [frozenset(table.cold_ids) for table in tables]
-    test = split(len(tensor.times), learner.stream.split).test
     digest = digest_of({name: part.digest for name, part in parts.items()})[:SHORT]
     return Served(
         learner=learner,
@@ -87,7 +85,7 @@ def _served(learner: Learner, parts: Mapping[str, Checkpoint], through: Period, 
         aside=frozenset.intersection(*aside) if aside else frozenset(),
         forecaster=trained.forecaster,
         scaler=_scaler(learner, trained.scaler, ids, tensor),
-        tested=(int(tensor.times[test.start]), int(tensor.times[-1])),
+        tested=span_of_test(tensor, learner.stream),
         model_id=f"{learner.model.name}@{through.key}#{digest}",
     )
 
