@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from st_pipeline.config import StreamConfig
 from st_pipeline.errors import InputError
 from st_pipeline.fields import Part
+from st_pipeline.formats import content
 from st_pipeline.model_config import ModelConfig
 from st_pipeline.storage import JSON, dump_json, lake
 
@@ -143,7 +144,7 @@ def stored_history(config: StreamConfig) -> tuple[Event, ...]:
     """
     path = lake().path((config.name, ASSET), None, JSON.extension)
     try:
-        return Document.model_validate_json(path.read_bytes()).history
+        return Document.model_validate_json(content(path.read_bytes(), JSON.extension)).history
     except FileNotFoundError:
         marker = lock_file(config)
         if marker.exists() and marker.stat().st_size:

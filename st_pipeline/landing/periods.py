@@ -10,6 +10,7 @@ import polars as pl
 
 from st_pipeline.data.inventory import facts
 from st_pipeline.errors import InputError
+from st_pipeline.formats import content
 from st_pipeline.periods import Calendar, Period
 from st_pipeline.readers.base import Reader
 from st_pipeline.storage import FRAME, Lake, digest
@@ -50,7 +51,7 @@ def differs(stream: Stream, reader: Reader, lake: Lake, period: Period) -> bool:
 
 def _stored(lake: Lake, stream: str, name: str, period: str) -> str | None:
     try:
-        return digest(lake.path((stream, name), period, FRAME.extension).read_bytes())
+        return digest(content(lake.path((stream, name), period, FRAME.extension).read_bytes(), FRAME.extension))
     except FileNotFoundError:
         return None
     except OSError as error:
