@@ -6,6 +6,7 @@ daemon's monitoring and its retries do.
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,13 @@ def work() -> int:
     """Do everything that is in line; 1 if something failed or waits."""
     from st_pipeline.definitions import defs
 
+    logging.getLogger("dagster").setLevel(logging.CRITICAL)
     with open_instance() as instance:
         daemon = Daemon(instance, defs)
         dead = [instance.get_run_by_id(run) for run in bury_dead_runs(instance)]
-        good = all([daemon.run(run) for run in dead if run])
-        good = daemon.look() and good
+        good = [daemon.run(run) for run in dead if run] + [daemon.look()]
         daemon.review()
-    return 0 if good else 1
+    return 0 if all(good) else 1
 
 
 class Daemon:
@@ -53,10 +54,10 @@ class Daemon:
             )
             found: Any = sensor(context)
             self.cursor.write_text(found.cursor)
-            print(found.skip_reason or [request.run_key for request in found.run_requests], flush=True)
+            text = found.skip_reason.skip_message if found.skip_reason else ""
+            print(text or [request.run_key for request in found.run_requests], flush=True)
             for request in found.run_requests or ():
                 good &= self._execute(request.partition_key, request.asset_selection, request.run_config, request.tags)
-            text = str(found.skip_reason or "")
             if " waits: " in text:
                 return False
             resting = resting + 1 if text.startswith("nothing is new") else 0
@@ -73,7 +74,7 @@ class Daemon:
     def review(self) -> None:
         """Ask the sensor of alerts."""
         context = dg.build_sensor_context(instance=self.instance)
-        print(self.definitions.resolve_sensor_def("alerts")(context), flush=True)
+        self.definitions.resolve_sensor_def("alerts")(context)
 
     def _execute(self, period: str | None, keys: Any, config: Any, tags: Any) -> bool:
         from assets.alerts import of_run, open_book

@@ -12,7 +12,6 @@ from st_pipeline.simulation import Scenario, write_stream
 from st_pipeline.storage import dump_frame, write_atomic
 
 
-
 class Deliveries:
     """Files of all periods lie in one folder and arrive in another.
 
@@ -42,7 +41,8 @@ class Deliveries:
             events.append(f"{len(held)} rows of {name} came late")
             self.late = None
         if number:
-            rows, event = (self._without_days, self._without_sensor, self._with_half)[(number - 1) % 3](number, rows)
+            how = (self._without_days, self._without_sensor, self._with_half)[(number - 1) % 3]
+            rows, event = how(number, rows)
             events.append(event)
         self._drop(f"{period}.parquet", rows)
         return events

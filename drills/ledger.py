@@ -15,7 +15,7 @@ MOST = 10_000  # records of an asset; Dagster gives no more at a time
 
 
 def faults_of(
-    instance: dg.DagsterInstance, place: Place, claimed: Mapping[str, int], *, dead: int = 0
+    instance: dg.DagsterInstance, place: Place, claimed: Mapping[str, int], *, dead: int = 0, tidied: bool = False
 ) -> tuple[int, list[str]]:
     """The number of materialisations in the event log, and what is wrong.
 
@@ -25,9 +25,15 @@ def faults_of(
     Args:
         claimed: `ASSET of PERIOD` -> how often commands said that they made it.
         dead: runs that may have failed, since their process was killed.
+        tidied: `gc` has taken materialisations out of the logs of runs, which are not compared then.
     """
     index, newest = _index(instance)
-    faults = [*_of_runs(instance, index, dead), *_of_locks(place), *_of_files(place, newest)]
+    faults = [
+        *_of_runs(instance, dead),
+        *([] if tidied else _of_logs(instance, index)),
+        *_of_locks(place),
+        *_of_files(place, newest),
+    ]
     recorded = Counter(name for _, name in index.elements())
     for name, times in claimed.items():
         if recorded[name] < times:
@@ -50,11 +56,15 @@ def _index(instance: dg.DagsterInstance) -> tuple[Counter[tuple[str, str]], dict
     return found, newest
 
 
-def _of_runs(instance: dg.DagsterInstance, index: Counter[tuple[str, str]], dead: int) -> Iterator[str]:
-    own: Counter[tuple[str, str]] = Counter()
+def _of_runs(instance: dg.DagsterInstance, dead: int) -> Iterator[str]:
     for run in instance.get_runs():
         if run.status != dg.DagsterRunStatus.SUCCESS and (dead := dead - 1) < 0:
             yield f"run {run.run_id} of {run.job_name} is {run.status.value}: {_reason(instance, run)}"
+
+
+def _of_logs(instance: dg.DagsterInstance, index: Counter[tuple[str, str]]) -> Iterator[str]:
+    own: Counter[tuple[str, str]] = Counter()
+    for run in instance.get_runs():
         for entry in instance.all_logs(run.run_id, of_type=MADE):
             made = entry.dagster_event.step_materialization_data.materialization if entry.dagster_event else None
             if made:

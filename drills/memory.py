@@ -40,7 +40,8 @@ class Memory:
         third = max(1, len(self.samples) // 3)
         early, late = (max(part)[0] for part in (self.samples[:third], self.samples[-third:]))
         return (
-            f"at most {peak[0]:.0f} MiB in {peak[1]} processes, {early:.0f} in the first third, {late:.0f} in the last, "
+            f"at most {peak[0]:.0f} MiB in {peak[1]} processes, "
+            f"{early:.0f} in the first third, {late:.0f} in the last; "
             f"{len(self.samples)} samples; {self._used:.0f} s of processor time of commands that ended"
         )
 
