@@ -31,9 +31,11 @@ test: $(STAMP)  ## all tests
 bench: $(STAMP)  ## speed and memory against the published form, written to docs/benchmarks.md (half an hour)
 	$(BIN)/python -m benchmarks
 
-drills: $(STAMP)  ## kill -9 two hundred times, and compare with an undisturbed run; 5,000 malformed inputs (hours)
+drills: $(STAMP)  ## kill -9 two hundred times, and compare with an undisturbed run; 5,000 malformed inputs; a crowd of runs; a year (hours)
 	$(BIN)/python -m drills.kills --kills 200
 	$(BIN)/python -m drills.fuzz --count 5000
+	$(BIN)/python -m drills.crowd --runs 8 --minutes 30
+	$(BIN)/python -m drills.year
 
 lint: $(STAMP)  ## formatting, linting, types, import contracts
 	$(BIN)/ruff format --check .

@@ -17,7 +17,7 @@ import dagster as dg
 import yaml
 
 from resources.launcher import death_of, process_of
-from st_pipeline.storage import FRAME, JSON, Codec
+from st_pipeline.storage import FRAME, JSON, Codec, write_atomic
 
 NAME = "drill"
 PERIODS = ("2024-01-01", "2024-01-08")
@@ -80,11 +80,15 @@ class Place:
 
     @classmethod
     def make(cls, folder: Path, stream: dict[str, Any] | None = None) -> Place:
-        file = folder / "streams" / NAME / "stream.yaml"
-        file.parent.mkdir(parents=True)
-        file.write_text(yaml.safe_dump(stream or STREAM, sort_keys=False))
+        place = cls(folder)
+        place.write(stream or STREAM)
         (folder / "sitecustomize.py").write_text(QUICK)
-        return cls(folder)
+        return place
+
+    def write(self, stream: dict[str, Any]) -> None:
+        """Write the file of a stream, or another text into it."""
+        file = self.folder / "streams" / stream["name"] / "stream.yaml"
+        write_atomic(file, yaml.safe_dump(stream, sort_keys=False).encode())
 
     @property
     def home(self) -> Path:
@@ -103,11 +107,12 @@ class Place:
         kept = {name: value for name, value in os.environ.items() if name != "DAGSTER_HOME"}
         return {**kept, "OMP_NUM_THREADS": "1", **own}
 
-    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        """An `st-pipeline` command in a process group of its own; what it says goes to `log`."""
+    def start(self, *arguments: str, answer: Path | None = None) -> subprocess.Popen[bytes]:
+        """An `st-pipeline` command in a process group of its own; what it says goes to `log`, or prints to `answer`."""
         command = [sys.executable, "-c", "from st_pipeline.cli import main; main()", *arguments]
-        with (self.folder / "log").open("ab") as log:
-            return subprocess.Popen(command, env=self.environment, stdout=log, stderr=log, start_new_session=True)
+        with (self.folder / "log").open("ab") as log, (answer or Path(os.devnull)).open("wb") as said:
+            out = said if answer else log
+            return subprocess.Popen(command, env=self.environment, stdout=out, stderr=log, start_new_session=True)
 
     @contextmanager
     def instance(self) -> Iterator[dg.DagsterInstance]:

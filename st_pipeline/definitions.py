@@ -17,6 +17,7 @@ from checks.results import result_checks
 from resources.compute import ComputeResource
 from resources.duckdb import DuckDBResource
 from resources.lake import io_managers
+from resources.pools import wait_asleep
 from resources.retries import lost_retries
 from resources.source import SourceResource
 from st_pipeline.streams import StreamFault, load_streams
@@ -61,4 +62,5 @@ def build() -> dg.Definitions:
     )
 
 
+wait_asleep()
 defs = build()

@@ -20,10 +20,10 @@ HOST = "127.0.0.1"
 @click.option("--read-only", is_flag=True, help="For looking only: nothing can be started, and there is no daemon.")
 def ui(port: int, read_only: bool) -> None:
     """Open the Dagster UI and daemon on 127.0.0.1; stop them with Ctrl-C."""
-    from resources.instance import instance_folder
+    from resources.instance import make_instance
     from st_pipeline.storage import data_root, home
 
-    folder = instance_folder()
+    folder = make_instance()
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
