@@ -9,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.storage.defs_state.base import set_defs_state_storage
 
 from assets.champion import champion_asset
 from assets.common import StreamAssets
@@ -94,7 +95,8 @@ def test_the_schedule_skips_while_the_stream_is_frozen(stream: Stream) -> None:
     schedule = stream_schedule(stream, job)
     resources = {**io_managers(), "source": SourceResource(), "compute": ComputeResource(), "gate": ExpectationGate()}
     made = dg.Definitions(stream_assets(stream), jobs=[job], schedules=[schedule], resources=resources)
-    repository = made.get_repository_def()
+    with set_defs_state_storage(None):  # not that of an instance that another test has closed
+        repository = made.get_repository_def()
     with dg.DagsterInstance.local_temp() as instance:
 
         def tick() -> Any:
