@@ -14,7 +14,7 @@ FORMAT = 1
 NAME = "st_pipeline_format"
 MARK = re.compile(rb"st_pipeline_format=(\d{6})\Z")  # the last bytes of a Parquet file before its footer
 PAGE = re.compile(rb"<!-- st_pipeline_format=(\d+) -->\n\Z")
-DOCUMENT = re.compile(rb'\{\n "st_pipeline_format": (\d+),')
+DOCUMENT = re.compile(rb'\s*\{\s*"st_pipeline_format"\s*:\s*(\d+)\s*,')  # also where a tool has set it otherwise
 HEADER = b'{"__metadata__":{'
 TENSORS = re.compile(rb'\{"__metadata__":\{"st_pipeline_format":"(\d+)",')
 

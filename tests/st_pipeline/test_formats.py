@@ -99,3 +99,10 @@ def test_any_bytes_survive_being_looked_at(payload: bytes, extension: str) -> No
     content(payload + b"PAR1", extension)
     if extension != "safetensors":
         assert content(stamp(payload, extension), extension) == payload
+
+
+def test_a_document_that_a_tool_has_set_otherwise_is_read() -> None:
+    payload = formats.stamp(b'{\n "a": 1\n}\n', "json")
+    for indent in (None, 4):
+        again = json.dumps(json.loads(payload), indent=indent).encode()
+        assert json.loads(formats.content(again, "json")) == {"a": 1}

@@ -183,7 +183,7 @@ def test_backfill_and_command_line_give_the_same_bits(server: Server, backfilled
             one, other = (lake.read(("good", "eac", part), period, CHECKPOINTS)[1] for lake in lakes)
             assert same_weights(one, other), (part, period)
             assert one.digest == other.digest
-    files = {path for path in server.workspace.files() if path.startswith("good/")}
+    files = {path for path in server.workspace.files() if path.startswith("good/") and "champion" not in path}
     assert files == server.workspace.files(server.workspace.folder / "other")
 
 

@@ -415,7 +415,7 @@ def test_one_period_of_the_job_in_dagster(fresh: Place) -> None:
     checks = {evaluation.check_name for evaluation in result.get_asset_check_evaluations()}
     gates = {"critical_expectations", "warning_expectations"}
     forecasts = {"every_sensor", "honest_intervals", "forecasts_beat_weekly"}
-    assert checks == {*gates, *forecasts, "few_isolated", "beats_weekly"}
+    assert checks == {*gates, *forecasts, "few_isolated", "beats_weekly", "same_units"}
 
 
 def only(name: str, period: str) -> dg.ExecuteInProcessResult:
