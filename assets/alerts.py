@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 
+from resources.failures import sentence
 from resources.source import open_source
 from st_pipeline.alerts.book import Book, Finding
 from st_pipeline.alerts.channels import Channel, channels_from_environment
@@ -102,7 +103,7 @@ def of_run(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple[list[Findi
             finding = _of_check(check, run)
             (good.add(finding.key) if check.passed else found.append(finding))
         elif event.is_step_failure:
-            reasons[str(event.step_key)] = _sentence(event)
+            reasons[str(event.step_key)] = sentence(event)
         elif event.step_key:
             good.add(f"run_failed:{_subject(str(event.step_key), run)}")
     for step, reason in reasons.items():
@@ -133,13 +134,6 @@ def _period(run: dg.DagsterRun) -> str:
 
 def _of_period(run: dg.DagsterRun) -> str:
     return f" of {p}" if (p := _period(run)) else ""
-
-
-def _sentence(event: dg.DagsterEvent) -> str:
-    data = event.step_failure_data
-    if data.user_failure_data and data.user_failure_data.description:
-        return str(data.user_failure_data.description)[:600]
-    return " ".join(data.error.message.split())[:600] if data.error else "see the UI"
 
 
 def tell_of_files(stream: Stream, fault: str) -> None:

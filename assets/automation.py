@@ -9,6 +9,7 @@ from assets.alerts import tell_of_files
 from assets.jobs import only_missing
 from resources.catch_up import STAGE, STEP, CatchUp, Step, Wait
 from resources.source import open_source
+from st_pipeline.errors import InputError
 from st_pipeline.landing.watch import Watch, look_again
 from st_pipeline.storage import lake
 from st_pipeline.streams import Stream
@@ -34,7 +35,10 @@ def new_data_sensor(stream: Stream, job: UnresolvedAssetJobDefinition) -> dg.Sen
         repository = context.repository_def
         assert repository is not None
         if not waiting:
-            watch, step = CatchUp(stream, context.instance, repository.asset_graph).next(watch)
+            try:
+                watch, step = CatchUp(stream, context.instance, repository.asset_graph).next(watch)
+            except InputError as error:  # what is stored of the stream is damaged
+                step = Wait(str(error))
         if isinstance(step, Step):
             request = _request(step, stream, repository)
             return dg.SensorResult(run_requests=[request], cursor=watch.dump())

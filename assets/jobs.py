@@ -7,11 +7,12 @@ from typing import Any
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
+from resources.stages import FORECASTS
 from st_pipeline.alerts.review import forecast_cadence
+from st_pipeline.forecasting.serving import why_frozen
 from st_pipeline.streams import Stream
 
 ONLY_MISSING = "only_missing"  # option of `forecast`: issued forecasts stay
-FORECASTS = ("forecast", "forecast_scores")
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
 
@@ -25,27 +26,12 @@ def stream_job(stream: Stream) -> UnresolvedAssetJobDefinition:
     )
 
 
-def why_frozen(stream: Stream) -> str | None:
-    """Why nothing is to be learned at present; None where learning goes on."""
-    from st_pipeline.forecasting.serving import serving
-
-    found = serving(stream.config)
-    if not found.frozen:
-        return None
-    last = next(event for event in reversed(found.history) if event.action == "freeze").row()
-    reason = f": {last['reason']}" if last["reason"] else ""
-    return (
-        f"{stream.name} is frozen by {last['by']} since {last['when']}{reason}; {found.champion} serves on, "
-        f"`st-pipeline unfreeze {stream.name}` lets it learn again"
-    )
-
-
 def stream_schedule(stream: Stream, job: UnresolvedAssetJobDefinition) -> dg.ScheduleDefinition:
     """Runs the newest complete period shortly after it ends; off until it is switched on."""
     calendar = stream.config.calendar
 
     def evaluate(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        if frozen := why_frozen(stream):
+        if frozen := why_frozen(stream.config):
             return dg.SkipReason(frozen)
         now = context.scheduled_execution_time or datetime.now(UTC)
         done = [period for period in calendar.periods(now) if period.end <= now]
@@ -69,7 +55,7 @@ def stream_schedule(stream: Stream, job: UnresolvedAssetJobDefinition) -> dg.Sch
 
 
 def forecast_schedule(stream: Stream, made: Collection[dg.AssetsDefinition]) -> dg.ScheduleDefinition | None:
-    """Issues forecasts as often as `forecasts.every` says; None for a stream without forecasts or such a section."""
+    """Issues forecasts by itself, as `forecast_cadence` says; None for a stream without forecasts or cadence."""
     every = forecast_cadence(stream)
     chosen = {key: asset for asset in made for key in asset.keys if key.path[0] == stream.name}
     keys = [key for key in chosen if len(key.path) == 2 and key.path[1] in FORECASTS]

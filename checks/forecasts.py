@@ -6,11 +6,12 @@ import dagster as dg
 import polars as pl
 
 from assets.common import StreamAssets
+from checks.warnings import warning
 from resources.lake import PREVIOUS
-from st_pipeline.evaluation.forecast_means import ALL, pooled
+from st_pipeline.evaluation.forecast_means import ALL, HONEST, pooled
 from st_pipeline.streams import Stream
 
-HONEST = (0.85, 0.95)  # of the 90 % interval
+NO_TRUTH = "nothing to compare: no truth has arrived yet"
 
 
 def forecast_checks(stream: Stream) -> list[dg.AssetChecksDefinition]:
@@ -61,7 +62,7 @@ def _coverage_check(of: StreamAssets) -> dg.AssetChecksDefinition:
     def honest_intervals(forecast_scores: Any) -> dg.AssetCheckResult:
         found = _headline(forecast_scores)["coverage_90"]
         low, high = HONEST
-        return _warning(found is None or low <= found <= high, {"coverage_90": found})
+        return warning(found is None or low <= found <= high, {"coverage_90": found}, missing=NO_TRUTH)
 
     return honest_intervals
 
@@ -76,20 +77,12 @@ def _skill_check(of: StreamAssets) -> dg.AssetChecksDefinition:
     def forecasts_beat_weekly(forecast_scores: Any) -> dg.AssetCheckResult:
         found = _headline(forecast_scores)
         own, weekly = found["mae"], found["naive_weekly_mae"]
-        return _warning(own is None or weekly is None or own < weekly, {"mae": own, "naive_weekly_mae": weekly})
+        return warning(
+            own is None or weekly is None or own < weekly, {"mae": own, "naive_weekly_mae": weekly}, missing=NO_TRUTH
+        )
 
     return forecasts_beat_weekly
 
 
 def _headline(scores: pl.DataFrame) -> dict[str, float | None]:
     return pooled(scores.filter(pl.col("cohort") == ALL)).row(0, named=True)
-
-
-def _warning(passed: bool, numbers: dict[str, float | None]) -> dg.AssetCheckResult:
-    known = {name: round(value, 4) for name, value in numbers.items() if value is not None}
-    return dg.AssetCheckResult(
-        passed=passed,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=None if len(known) == len(numbers) else "nothing to compare: no truth has arrived yet",
-        metadata=known,
-    )

@@ -6,6 +6,7 @@ import dagster as dg
 import polars as pl
 
 from assets.common import StreamAssets
+from checks.warnings import warning
 from st_pipeline.evaluation.rows import PUBLISHED
 from st_pipeline.model_config import ModelConfig
 from st_pipeline.streams import Stream
@@ -49,12 +50,9 @@ def _skill_check(of: StreamAssets, model: ModelConfig) -> dg.AssetChecksDefiniti
     )
     def beats_weekly(evaluation: Any, naive: Any) -> dg.AssetCheckResult:
         own, weekly = (_headline(frame) for frame in (evaluation, naive.filter(pl.col("model") == "naive_weekly")))
-        found = {name: round(value, 4) for name, value in (("mae", own), ("naive_weekly", weekly)) if value is not None}
-        return dg.AssetCheckResult(
-            passed=own is None or weekly is None or own < weekly,
-            severity=dg.AssetCheckSeverity.WARN,
-            description=None if len(found) == 2 else "nothing to compare: no reading with one a week before it",
-            metadata=found,
+        nothing = "nothing to compare: no reading with one a week before it"
+        return warning(
+            own is None or weekly is None or own < weekly, {"mae": own, "naive_weekly": weekly}, missing=nothing
         )
 
     return beats_weekly

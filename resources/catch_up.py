@@ -10,16 +10,16 @@ import dagster as dg
 from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
-from resources.stages import FINAL, SOURCES, is_behind, needed, stages, stale_among
+from resources.stages import FINAL, FORECASTS, SOURCES, is_behind, needed, needed_by, stages, stale_among
 from resources.staleness import Staleness
-from st_pipeline.landing.periods import is_over
+from st_pipeline.forecasting.serving import why_frozen
+from st_pipeline.landing.periods import may_train
 from st_pipeline.landing.watch import Watch
 from st_pipeline.periods import Period
 from st_pipeline.storage import lake
 from st_pipeline.streams import Stream
 
 STEP, STAGE = "st_pipeline/step", "st_pipeline/stage"
-FORECASTS = ("forecast", "forecast_scores")
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,20 @@ class CatchUp:
         settled = frozenset(dg.AssetKey([self.stream.name, name]) for name in SOURCES[:1])
         staleness = Staleness(self.instance, self.graph, watch.pending, settled)
         final = self._step(watch, None, FINAL, [dg.AssetKey([self.stream.name, FINAL])])
-        while watch.pending:
-            key = watch.pending[0]
+        frozen = why_frozen(self.stream.config)
+        held: Wait | None = None
+        for key in watch.pending:
             if key not in there:
-                return watch, Wait(f"period {key} has not begun")
-            found = self._of_period(watch, there[key], staleness, now)
-            if found:
+                return watch, held or Wait(f"period {key} has not begun")
+            found = self._of_period(watch, there[key], staleness, now, frozen)
+            if isinstance(found, Wait) and found.reason == frozen:
+                held = found
+            elif found:
                 return watch, found
-            watch = watch.done(key)
+            else:
+                watch = watch.done(key)
+        if held:
+            return watch, held
         behind = is_behind(self.instance, self.graph, final.keys[0])
         return watch, final if behind and self._last(final.name) is None else None
 
@@ -89,26 +95,26 @@ class CatchUp:
         return step if last is None else self._unless_failed(last, step)
 
     def _of_period(
-        self, watch: Watch, period: Period, staleness: Staleness, now: datetime | None
+        self, watch: Watch, period: Period, staleness: Staleness, now: datetime | None, frozen: str | None
     ) -> Step | Wait | None:
-        """The next run of a period; None when it is up to date."""
-        config = self.stream.config
+        """The next run of a period; None when it is up to date. While learning is frozen it gets its forecasts."""
         landed, made, results = self.stages
-        over = config.automation.train_incomplete or is_over(
-            period, config.step.total_seconds(), lake(), self.stream.name, now
-        )
+        over = not frozen and may_train(self.stream, period, lake(), now)
         whole = self._step(watch, period.key, "all", [*landed, *made, *results])
         there = lake().path((self.stream.name, "raw_readings"), period.key, "parquet").is_file()
         if over and (not there or self._last(whole.name)):
             plan = [("all", list(whole.keys))]
         else:
             early = [key for key in results if key.path[1] in FORECASTS]
-            plan = [("landed", landed), ("data", made if over else self._needed_by(early, made))]
-            plan += [("results", results) if over else ("forecast", early)]
+            plan = [("landed", landed)]
+            if over:
+                plan += [("data", made), ("results", results)]
+            else:
+                plan += [("inputs", self._data_of(early, made)), ("forecast", early)]
         for name, keys in plan:
             if found := self._of_stage(watch, period.key, name, keys, staleness):
                 return found
-        return None if over else Wait(f"period {period.key} is trained on when it is over")
+        return None if over else Wait(frozen or f"period {period.key} is trained on when it is over")
 
     def _of_stage(
         self, watch: Watch, period: str, name: str, keys: list[dg.AssetKey], staleness: Staleness
@@ -130,13 +136,10 @@ class CatchUp:
             return set()
         return set(last.asset_selection or ())
 
-    def _needed_by(self, wanted: Sequence[dg.AssetKey], among: Sequence[dg.AssetKey]) -> list[dg.AssetKey]:
+    def _data_of(self, forecasts: Sequence[dg.AssetKey], among: Sequence[dg.AssetKey]) -> list[dg.AssetKey]:
         """Those that forecasts are made of; all of them where there are no forecasts."""
-        found = {*wanted}
-        for key in reversed(among):
-            if any(key in self.graph.get(child).parent_keys for child in found):
-                found.add(key)
-        return [key for key in among if key in found] if wanted else list(among)
+        found = needed_by(self.graph, forecasts)
+        return [key for key in among if key in found] if forecasts else list(among)
 
     def _can_be_made(self, key: dg.AssetKey, period: str, beside: Sequence[dg.AssetKey]) -> bool:
         """Whether all that an asset needs is there, or made in the same run; of models it takes what is there."""

@@ -12,7 +12,8 @@ from st_pipeline.storage import lake
 
 SOURCES = ("raw_files", "sensors")
 LANDED = ("raw_readings", "edges")
-RESULTS = ("report", "forecast", "forecast_scores")
+FORECASTS = ("forecast", "forecast_scores")
+RESULTS = ("report", *FORECASTS)
 FINAL = "leaderboard"
 
 
@@ -22,6 +23,17 @@ def stages(graph: BaseAssetGraph, keys: Sequence[dg.AssetKey]) -> tuple[list[dg.
     landed = [key for key in periodic if key.path[1] in LANDED]
     results = [key for key in periodic if len(key.path) == 3 or key.path[1] in RESULTS]
     return landed, [key for key in periodic if key not in {*landed, *results}], results
+
+
+def needed_by(graph: BaseAssetGraph, keys: Iterable[dg.AssetKey]) -> set[dg.AssetKey]:
+    """Assets with all data that they are made of; models are none."""
+    found = set(keys)
+    open_keys = list(found)
+    while open_keys:
+        parents = {key for key in graph.get(open_keys.pop()).parent_keys if len(key.path) == 2}
+        open_keys += parents - found
+        found |= parents
+    return found
 
 
 def stale_among(staleness: Staleness, keys: Sequence[dg.AssetKey], period: str | None) -> list[dg.AssetKey]:

@@ -52,6 +52,18 @@ def _one_thread() -> Iterator[None]:
     yield
 
 
+@pytest.fixture(autouse=True)
+def _own_instance() -> Iterator[None]:
+    """Dagster remembers the storage of the instance that was entered last; a test sees none of an earlier test's."""
+    if "dagster" not in sys.modules:
+        yield
+        return
+    from dagster._core.storage.defs_state.base import set_defs_state_storage
+
+    with set_defs_state_storage(None):
+        yield
+
+
 @dataclass
 class Workspace:
     """Stream folders and a home of their own, found through the environment."""

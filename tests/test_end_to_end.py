@@ -66,6 +66,7 @@ def asset_names(periods: list[str]) -> set[str]:
     graph = build().resolve_asset_graph()
     keys = [key for key in graph.materializable_asset_keys if key.path[0] == NAME]
     keys = [key for key in keys if graph.get(key).group_name == NAME]  # the rest is made on request
+    keys = [key for key in keys if key.path[1] != "champion"]  # made by whoever promotes
     by_period = {key: graph.get(key).is_partitioned for key in keys}
     return {
         "/".join(key.path) + suffix

@@ -54,12 +54,9 @@ def newest_file(reader: Reader) -> datetime | None:
 def _of_scores(stream: str, lake: Lake) -> Iterable[Finding]:
     key = (stream, "forecast_scores")
     periods = lake.periods(key, FRAME.extension)[-NEWEST:]
-    frames = [lake.read(key, period, FRAME) for period in periods]
-    needed = {"day", "mae", "naive_mae", "coverage_90"}
-    known = [frame for frame in frames if needed <= set(frame.columns) and len(frame)]
-    if not known:
+    if not periods:
         return []
-    scores = pl.concat(known, how="diagonal_relaxed")
+    scores = pl.concat([lake.read(key, period, FRAME) for period in periods])
     return [*degradation(stream, scores), *coverage(stream, scores)]
 
 
@@ -86,6 +83,8 @@ def _of_forecasts(stream: Stream, lake: Lake, now: datetime) -> Iterable[Finding
 
 
 def forecast_cadence(stream: Stream) -> timedelta | None:
-    """`forecasts.every` of a stream whose file has such a section."""
-    every = getattr(getattr(stream.config, "forecasts", None), "every", None)
-    return every if isinstance(every, timedelta) else None
+    """How often a stream issues forecasts by itself; None where neither a cadence nor schedules are asked for."""
+    config = stream.config
+    if config.forecasts.every is None and not config.automation.schedules:
+        return None
+    return config.forecasts.issue_every(config.step)

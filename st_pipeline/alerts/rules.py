@@ -10,9 +10,10 @@ from pathlib import Path
 import polars as pl
 
 from st_pipeline.alerts.book import Finding
+from st_pipeline.evaluation.forecast_means import ALL, HONEST, pooled
 
 DAYS_BELOW_NAIVE = 3
-COVERAGE_DAYS, COVERAGE_BAND = 7, (0.85, 0.95)
+COVERAGE_DAYS = 7
 SILENT_PERIODS = 2
 LATE_SLOTS = 2  # missed issue times after which forecasts count as missing
 LEAST_DISK, LEAST_SHARE = 2 << 30, 0.05
@@ -20,18 +21,17 @@ SHOWN = 5
 
 
 def by_day(scores: pl.DataFrame) -> pl.DataFrame:
-    """Mean of `mae`, `naive_mae` and `coverage_90` of the whole network on each day, over horizons and tiers."""
-    whole = scores.filter(pl.col("cohort") == "all") if "cohort" in scores.columns else scores
-    numbers = ("mae", "naive_mae", "coverage_90")
-    return whole.group_by("day").agg(pl.col(numbers).mean()).sort("day")
+    """Scores of the whole network on each day, all steps and tiers together."""
+    return pooled(scores.filter(pl.col("cohort") == ALL), "day").sort("day")
 
 
 def degradation(stream: str, scores: pl.DataFrame) -> list[Finding]:
     """The forecasts' error is above the naive one's on each of the last days."""
-    last = by_day(scores).drop_nulls(["mae", "naive_mae"]).tail(DAYS_BELOW_NAIVE)
-    if len(last) < DAYS_BELOW_NAIVE or not (last["mae"] > last["naive_mae"]).all():
+    last = by_day(scores).drop_nulls(["mae", "naive_weekly_mae"]).tail(DAYS_BELOW_NAIVE)
+    if len(last) < DAYS_BELOW_NAIVE or not (last["mae"] > last["naive_weekly_mae"]).all():
         return []
-    found, naive = (float(last[name].mean()) for name in ("mae", "naive_mae"))  # type: ignore[arg-type]
+    whole = pooled(last).row(0, named=True)
+    found, naive = whole["mae"], whole["naive_weekly_mae"]
     text = f"{stream}: the forecasts' error ({found:.4g}) is above the naive one's ({naive:.4g}) for the last "
     return [Finding("below_naive", stream, "critical", f"{text}{DAYS_BELOW_NAIVE} scored days.")]
 
@@ -41,8 +41,8 @@ def coverage(stream: str, scores: pl.DataFrame) -> list[Finding]:
     last = by_day(scores).drop_nulls("coverage_90").tail(COVERAGE_DAYS)
     if len(last) < COVERAGE_DAYS:
         return []
-    share = float(last["coverage_90"].mean())  # type: ignore[arg-type]
-    least, most = COVERAGE_BAND
+    share = pooled(last)["coverage_90"].item()
+    least, most = HONEST
     if least <= share <= most:
         return []
     text = f"{stream}: the 90 % intervals held {share:.1%} of the truths over the last {COVERAGE_DAYS} scored days"

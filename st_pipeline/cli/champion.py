@@ -124,7 +124,7 @@ def _act(name: str, *, as_json: bool, **asked: Any) -> None:
         raise_on_error=False,
     )
     for event in result.filter_events(lambda event: event.is_step_failure):
-        raise InputError(sentence(event.step_failure_data))
+        raise InputError(sentence(event))
     after = serving(stream.config)
     if as_json:
         print_json(_document(name, after))

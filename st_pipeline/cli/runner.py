@@ -6,12 +6,12 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import dagster as dg
 
+from resources.failures import sentence
 from resources.source import open_source
-from resources.stages import FINAL, RESULTS, SOURCES, is_behind, needed, stages, stale_among
+from resources.stages import FINAL, RESULTS, SOURCES, is_behind, needed, needed_by, stages, stale_among
 from resources.staleness import Staleness
 from st_pipeline.data.inventory import inventory
 from st_pipeline.errors import InputError
@@ -153,7 +153,7 @@ class Runner:
     def _in_scope(self, wanted: Scope) -> set[dg.AssetKey]:
         """The stream's group, with what was asked for beside it; or the data, the named models and the naive ones."""
         if wanted.forecasts:
-            return self._needed_by(self._key("forecast"))
+            return needed_by(self.graph, [self._key("forecast")])
         if wanted.models:
             models = {"naive", *wanted.models}
             served = serving_model(self.stream.config).name if self.stream.config.models else ""
@@ -162,15 +162,6 @@ class Runner:
             return data | {key for key in self.keys if key.path[1] in models}
         asked = self._on_request(wanted)
         return {key for key in self.keys if self.graph.get(key).group_name == self.stream.name or key.path[1] in asked}
-
-    def _needed_by(self, key: dg.AssetKey) -> set[dg.AssetKey]:
-        """An asset with all data that it is made of; models are none."""
-        found, open_keys = {key}, [key]
-        while open_keys:
-            parents = {key for key in self.graph.get(open_keys.pop()).parent_keys if len(key.path) == 2}
-            open_keys += parents - found
-            found |= parents
-        return found
 
     def _on_request(self, wanted: Scope) -> set[str]:
         """Models whose assets on request are asked for too: all that are compared, all that a study trains."""
@@ -245,18 +236,7 @@ def _failures(
         if made and not names:
             names = [f"{_name(check.asset_key, period)}, check {check.name}" for check in made.check_keys]
         for name in names or [str(event.step_key)]:
-            yield name, sentence(event.step_failure_data)
-
-
-def sentence(data: Any) -> str:
-    """What a failed step says."""
-    if data.user_failure_data and data.user_failure_data.description:
-        return str(data.user_failure_data.description)
-    error = data.error
-    while error is not None and error.cause is not None:
-        error = error.cause
-    text = " ".join(error.message.split()) if error else "unknown"
-    return text.removeprefix(f"{InputError.__module__}.{InputError.__name__}: ")[:600]
+            yield name, sentence(event)
 
 
 def _name(key: dg.AssetKey, period: str | None) -> str:

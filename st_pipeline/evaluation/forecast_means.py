@@ -8,6 +8,7 @@ INSIDE = {50: ("q25", "q75"), 80: ("q10", "q90"), 90: ("q05", "q95")}
 MEANS = ("mae", "naive_weekly_mae", *(f"coverage_{share}" for share in INSIDE), "width_90", "pinball")
 
 ALL, FIRST_MONTH = ("all", "first_month")
+HONEST = (0.85, 0.95)  # share of the truth that 90 % intervals should hold
 
 
 def pooled(scores: pl.DataFrame, by: str | list[str] | None = None) -> pl.DataFrame:

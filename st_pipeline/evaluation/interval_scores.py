@@ -25,9 +25,18 @@ def coverage(
 def pinball(quantiles: Floats, truth: Floats, scored: NDArray[np.bool_], levels: Sequence[float]) -> Floats:
     """(Q,): mean pinball loss of quantiles (..., Q) over the scored cells (...), in the unit of the readings.
 
+    NaN where nothing is scored.
+    """
+    losses = pinball_losses(quantiles[scored], truth[scored], levels)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(losses.sum(0) / np.float64(len(losses)))
+
+
+def pinball_losses(quantiles: Floats, truth: Floats, levels: Sequence[float]) -> Floats:
+    """(..., Q): pinball loss of each quantile (..., Q) of the truths (...), in the unit of the readings.
+
     A level b weighs a truth above its quantile b and one below it 1 - b (Koenker & Bassett 1978, equation 1.2).
     """
     weight = np.asarray(levels, dtype=np.float64)
-    apart = truth[scored][:, None] - quantiles[scored]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(np.maximum(weight * apart, (weight - 1) * apart).sum(0) / np.float64(len(apart)))
+    apart = truth[..., None] - quantiles
+    return np.asarray(np.maximum(weight * apart, (weight - 1) * apart))

@@ -21,8 +21,12 @@ def due(sources: Sources, published: Published, *, at: datetime | None, only_mis
     Raises:
         InputError: no forecast is due at that time, or what is stored of the model does not fit the configuration.
     """
-    issue, learned = Issue.of(sources), Issue.of(replace(sources, learned=True))
+    issue = Issue.of(sources)
     wanted = published.wanted(issue.times, at=at, only_missing=only_missing)
+    after = replace(sources, learned=True)
+    if after.served() is None:
+        return issue.rows(wanted)
+    learned = Issue.of(after)
     if learned.served is None or not len(learned.issued):
         return issue.rows(wanted)
     last = learned.times[-1]

@@ -20,13 +20,13 @@ from st_pipeline.data.cleaning import clean
 from st_pipeline.data.clock import resolve, step_count, step_times
 from st_pipeline.data.period_data import PeriodData
 from st_pipeline.data.protocols import SOUND, Part, PeriodArrays
-from st_pipeline.data.quality import MISSING
 from st_pipeline.data.scaling import Scaler
 from st_pipeline.data.tensors import SeriesTensor, build_tensor
 from st_pipeline.data_config import YEARS
 from st_pipeline.errors import InputError
 from st_pipeline.evaluation.naive import NaiveForecasts
 from st_pipeline.evaluation.scoring import require_same_sensors
+from st_pipeline.forecasting.series import filled_like
 from st_pipeline.model_config import ModelConfig
 from st_pipeline.periods import Period
 from st_pipeline.readers import readers
@@ -167,11 +167,7 @@ def _tensor(raw: pl.DataFrame, config: StreamConfig, ids: tuple[str, ...], recen
     found = build_tensor(clean(raw, config, recent), ids, config, recent.key)
     count = step_count(recent, config.step) + config.horizon
     times = step_times(recent, config.step, count).dt.epoch("s").to_numpy()
-    here = slice(int(np.searchsorted(times, found.times[0])), int(np.searchsorted(times, found.times[-1])) + 1)
-    values = np.zeros((count, *found.values.shape[1:]), dtype=np.float32)
-    flags = np.full(values.shape, MISSING, dtype=np.uint8)
-    values[here], flags[here] = found.values, found.flags
-    return replace(found, values=values, flags=flags, times=times)
+    return filled_like(found, ids, times, [found])
 
 
 def _arrays(learner: Learner, data: PeriodData, tensor: SeriesTensor, scaler: Scaler) -> Part:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from st_pipeline.config import StreamConfig
 from st_pipeline.data.tensors import SeriesTensor
 from st_pipeline.evaluation.forecast_means import INSIDE, MEANS
+from st_pipeline.evaluation.interval_scores import pinball_losses
 from st_pipeline.forecasting.conformal import LEVELS
 from st_pipeline.forecasting.issue import QUANTILES, TIER
 from st_pipeline.forecasting.points import past
@@ -104,12 +105,9 @@ def _naive(series: Series, rows: pl.DataFrame, at: NDArray[np.int64], row: NDArr
 
 
 def _pinball(rows: pl.DataFrame, real: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean over the levels of the quantile loss, NaN without quantiles."""
-    losses = []
-    for level, name in zip(LEVELS, QUANTILES, strict=True):
-        apart = real - rows[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
-        losses.append(np.maximum(level * apart, (level - 1) * apart))
-    return np.asarray(np.mean(losses, axis=0))
+    """Mean over the levels of the pinball loss, NaN without quantiles."""
+    found = [rows[name].cast(pl.Float64).fill_null(np.nan).to_numpy() for name in QUANTILES]
+    return np.asarray(pinball_losses(np.stack(found, axis=-1), real, LEVELS).mean(axis=-1))
 
 
 def _inside(rows: pl.DataFrame, real: NDArray[np.float64], ends: tuple[str, str]) -> NDArray[np.float64]:

@@ -123,7 +123,7 @@ def span_of_test(tensor: SeriesTensor, config: StreamConfig) -> tuple[int, int]:
 
 def of_sensors(tensor: SeriesTensor, ids: tuple[str, ...]) -> SeriesTensor:
     """The columns of these sensors, in their order; missing cells for one that the tensor has not."""
-    return _filled_like(tensor, ids, tensor.times, [tensor])
+    return filled_like(tensor, ids, tensor.times, [tensor])
 
 
 def _beyond(period: Period, config: StreamConfig) -> NDArray[np.int64]:
@@ -137,10 +137,10 @@ def _filled(
 ) -> SeriesTensor:
     empty = np.zeros((0, 0, len(config.input_names)), dtype=np.float32)
     like = SeriesTensor(key, (), config.input_names, config.timezone, empty, empty.astype(np.uint8), times[:0])
-    return _filled_like(like, ids, times, parts)
+    return filled_like(like, ids, times, parts)
 
 
-def _filled_like(
+def filled_like(
     like: SeriesTensor, ids: tuple[str, ...], times: NDArray[np.int64], parts: Iterable[SeriesTensor]
 ) -> SeriesTensor:
     """Cells of several tensors put at these steps (L,) and sensors; steps outside are left out."""

@@ -89,6 +89,23 @@ def chosen_model(config: StreamConfig, name: str | None) -> ModelConfig:
     return config.model(name) if name else serving_model(config)
 
 
+def why_frozen(config: StreamConfig) -> str | None:
+    """Why nothing is to be learned at present; None where learning goes on.
+
+    Raises:
+        InputError: the stored history is damaged.
+    """
+    found = serving(config)
+    if not found.frozen:
+        return None
+    last = next(event for event in reversed(found.history) if event.action == "freeze").row()
+    reason = f": {last['reason']}" if last["reason"] else ""
+    return (
+        f"{config.name} is frozen by {last['by']} since {last['when']}{reason}; {found.champion} serves on, "
+        f"`st-pipeline unfreeze {config.name}` lets it learn again"
+    )
+
+
 def _told(evidence: dict[str, Any]) -> str:
     """Evidence in a few words."""
     tested = (evidence.get("standing") or {}).get("tested")

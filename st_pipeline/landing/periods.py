@@ -79,13 +79,20 @@ def is_over(period: Period, step_seconds: float, lake: Lake, stream: str, now: d
     return bool((end - newest).total_seconds() <= step_seconds)
 
 
+def may_train(stream: Stream, period: Period, lake: Lake, now: datetime | None = None) -> bool:
+    """Whether models may learn a period: it is over, or the stream file does not wait for that."""
+    config = stream.config
+    if config.automation.train_incomplete:
+        return True
+    return is_over(period, config.step.total_seconds(), lake, stream.name, now)
+
+
 def require_over(stream: Stream, period: Period, lake: Lake) -> None:
     """
     Raises:
         InputError: the period is not over, and the stream file does not say that models may be trained before.
     """
-    config = stream.config
-    if config.automation.train_incomplete or is_over(period, config.step.total_seconds(), lake, stream.name):
+    if may_train(stream, period, lake):
         return
     raise InputError(
         f"stream {stream.name!r}: period {period.key} runs until {period.end.isoformat()} and its readings do not "

@@ -9,18 +9,17 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._core.storage.defs_state.base import set_defs_state_storage
 
 from assets.champion import champion_asset
 from assets.common import StreamAssets
-from assets.jobs import stream_job, stream_schedule, why_frozen
+from assets.jobs import stream_job, stream_schedule
 from assets.stream import stream_assets
 from checks.gate import ExpectationGate
 from resources.compute import ComputeResource
 from resources.lake import io_managers
 from resources.source import SourceResource
 from st_pipeline.config import StreamConfig
-from st_pipeline.forecasting.serving import serving
+from st_pipeline.forecasting.serving import serving, why_frozen
 from st_pipeline.storage import JSON, lake
 from st_pipeline.streams import Stream
 
@@ -95,8 +94,7 @@ def test_the_schedule_skips_while_the_stream_is_frozen(stream: Stream) -> None:
     schedule = stream_schedule(stream, job)
     resources = {**io_managers(), "source": SourceResource(), "compute": ComputeResource(), "gate": ExpectationGate()}
     made = dg.Definitions(stream_assets(stream), jobs=[job], schedules=[schedule], resources=resources)
-    with set_defs_state_storage(None):  # not that of an instance that another test has closed
-        repository = made.get_repository_def()
+    repository = made.get_repository_def()
     with dg.DagsterInstance.local_temp() as instance:
 
         def tick() -> Any:
@@ -111,4 +109,4 @@ def test_the_schedule_skips_while_the_stream_is_frozen(stream: Stream) -> None:
         materialise(stream, instance, action="freeze", by="ann", reason="road works")
         assert "small is frozen by ann since" in tick() and "road works; one serves on" in tick()
         materialise(stream, instance, action="unfreeze", by="ann")
-        assert tick()[0].partition_key == "2024-01-15" and why_frozen(stream) is None
+        assert tick()[0].partition_key == "2024-01-15" and why_frozen(stream.config) is None

@@ -16,6 +16,7 @@ from dagster._core.loader import LoadingContextForTest
 from assets.common import StreamAssets
 from assets.jobs import cron_of, forecast_schedule, stream_job, stream_schedule
 from st_pipeline.data_config import AutomationConfig
+from st_pipeline.forecasts_config import ForecastsConfig
 from st_pipeline.streams import find_stream
 
 DAYS = dg.DailyPartitionsDefinition("2024-01-01")
@@ -30,7 +31,8 @@ def test_the_cadence_as_cron(minutes: int, cron: str) -> None:
 
 
 def stream(every: timedelta | None, **automation: Any) -> Any:
-    config = SimpleNamespace(forecasts=SimpleNamespace(every=every), automation=AutomationConfig(**automation))
+    forecasts, rules = ForecastsConfig(every=every), AutomationConfig(**automation)
+    config = SimpleNamespace(forecasts=forecasts, automation=rules, step=timedelta(minutes=5))
     return SimpleNamespace(name="small", config=config)
 
 
@@ -64,6 +66,12 @@ def test_forecasts_are_issued_for_the_newest_period_and_issued_ones_stay() -> No
 def test_no_forecasts_no_schedule() -> None:
     assert forecast_schedule(stream(timedelta(hours=1)), [tensor]) is None
     assert forecast_schedule(stream(None), [tensor, forecast]) is None
+
+
+def test_schedules_without_a_cadence_are_hourly() -> None:
+    schedule = forecast_schedule(stream(None, schedules=True), [tensor, forecast])
+    assert schedule is not None
+    assert (schedule.cron_schedule, schedule.default_status) == ("0 */1 * * *", dg.DefaultScheduleStatus.RUNNING)
 
 
 def test_the_switch_of_the_stream_file_turns_the_schedule_on(workspace: Any) -> None:

@@ -20,6 +20,7 @@ from resources.instance import open_instance
 from st_pipeline import streams as finding
 from st_pipeline.cli import main
 from st_pipeline.definitions import build
+from st_pipeline.forecasting.scores import SCHEMA
 from st_pipeline.storage import FRAME, dump_frame, lake
 
 NAME = "small"
@@ -211,9 +212,10 @@ def test_a_period_that_fails_the_gate_is_asked_for_once_and_told(daemon: Daemon)
 def test_forecasts_that_are_scored_badly_are_told(daemon: Daemon) -> None:
     days = pl.date_range(pl.date(2024, 1, 15), pl.date(2024, 1, 21), eager=True)
     frame = pl.DataFrame({"day": days}).with_columns(
-        cohort=pl.lit("all"), mae=pl.lit(3.0), naive_mae=pl.lit(2.0), coverage_90=pl.lit(0.5)
+        cohort=pl.lit("all"), mae=3.0, naive_weekly_mae=2.0, coverage_90=0.5, cells=4, interval_cells=4
     )
-    lake().write((NAME, "forecast_scores"), PERIODS[2], FRAME, dump_frame(frame))
+    frame = frame.with_columns(pl.lit(None, dtype).alias(name) for name, dtype in SCHEMA.items() if name not in frame)
+    lake().write((NAME, "forecast_scores"), PERIODS[2], FRAME, dump_frame(frame.select(*SCHEMA).cast(SCHEMA)))
     repository = daemon.definitions.get_repository_def()
     sensor, context = repository.get_sensor_def("alerts"), dg.build_sensor_context(daemon.instance)
     said = sensor.evaluate_tick(context).skip_message

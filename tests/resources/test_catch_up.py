@@ -17,6 +17,7 @@ from assets.common import StreamAssets
 from assets.stream import stream_assets
 from resources.catch_up import STAGE, STEP, CatchUp, Step, Wait
 from resources.instance import open_instance
+from st_pipeline.forecasting.serving import Action, Event, lock_file, replay, store, stored_history
 from st_pipeline.landing.watch import Watch
 from st_pipeline.storage import FRAME, dump_frame, lake
 from st_pipeline.streams import find_stream
@@ -91,6 +92,7 @@ def test_a_period_that_is_not_over_gets_data_and_forecasts_and_models_later(desk
     )
     assert names(desk.done(desk.ask(MIDDLE))) == {"forecast"}
     assert isinstance(desk.ask(MIDDLE), Wait)
+    assert "drift" in names(desk.done(desk.ask(END))), "forecasts did not need it"
     assert {"online/backbone", "report", "forecast"} <= names(desk.ask(END))
 
 
@@ -103,6 +105,36 @@ def test_rows_that_reach_the_end_make_a_period_over(desk: Desk) -> None:
 
 def test_the_stream_file_can_have_unfinished_periods_trained_on(desk: Desk) -> None:
     assert "online/backbone" in names(desk.ask(MIDDLE, automation={"train_incomplete": True}))
+
+
+def freeze(action: Action) -> None:
+    """One more action in the history of the stream."""
+    config = find_stream("small").config
+    before = stored_history(config)
+    event = Event(at=END, action=action, model="online", before="online", by="ann", reason="roadworks")
+    lock_file(config).parent.mkdir(parents=True, exist_ok=True)
+    lock_file(config).touch()
+    store(config, replay(config, (*before, event)))
+
+
+def test_a_frozen_stream_gets_forecasts_and_learns_when_it_is_unfrozen(desk: Desk) -> None:
+    freeze("freeze")
+    new = Watch(pending=(PERIOD, "2024-01-15"), changed=(), edition="second")
+    desk.landed(END)
+    now = END + timedelta(days=7)
+    assert names(desk.done(desk.ask(now, new))) == {"raw_files", "sensors"}
+    for period in new.pending:
+        for wanted in ({"raw_readings", "edges"}, {"readings", "tensor"}, {"forecast"}):
+            step = desk.done(desk.ask(now, new))
+            assert step.period == period and wanted <= names(step) and "online/backbone" not in names(step)
+            for key in step.keys:
+                desk.instance.report_runless_asset_event(dg.AssetMaterialization(key, partition=period))
+    found = desk.ask(now, new)
+    assert isinstance(found, Wait) and "frozen by ann" in found.reason and "roadworks" in found.reason
+    freeze("unfreeze")
+    step = desk.done(desk.ask(now, new))
+    assert step.period == PERIOD and "drift" in names(step) and "online/backbone" not in names(step)
+    assert "online/backbone" in names(desk.ask(now, new))
 
 
 def test_a_period_that_has_not_begun_waits(desk: Desk) -> None:

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from st_pipeline.alerts import heartbeat, rules
+from st_pipeline.forecasting.scores import SCHEMA
 
 NOW = datetime(2024, 5, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -20,10 +21,12 @@ def scores(mae: list[float], naive: float = 2.0, coverage: float = 0.9) -> pl.Da
     """Scores of days in a row; a cohort beside `all` that would change every answer."""
     days = [date(2024, 4, 1) + timedelta(days=step) for step in range(len(mae))]
     own = pl.DataFrame({"day": days, "mae": mae}).with_columns(
-        naive_mae=pl.lit(naive), coverage_90=pl.lit(coverage), cohort=pl.lit("all"), horizon=pl.lit(1)
+        naive_weekly_mae=pl.lit(naive), coverage_90=pl.lit(coverage), cohort=pl.lit("all"), cells=4, interval_cells=4
     )
-    other = own.with_columns(mae=100 - pl.col("mae"), coverage_90=pl.lit(0.1), cohort=pl.lit("2024-01"))
-    return pl.concat([own, other])
+    other = own.with_columns(mae=100 - pl.col("mae"), coverage_90=pl.lit(0.1), cohort=pl.lit("first_month"))
+    rows = pl.concat([own, other])
+    whole = rows.with_columns(pl.lit(None, dtype).alias(name) for name, dtype in SCHEMA.items() if name not in rows)
+    return whole.select(*SCHEMA).cast(SCHEMA)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
