@@ -209,19 +209,24 @@ def test_a_period_that_fails_the_gate_is_asked_for_once_and_told(daemon: Daemon)
     assert {item.key for item in found if item.severity == "critical"} <= good
 
 
-def test_forecasts_that_are_scored_badly_are_told(daemon: Daemon) -> None:
+def publish_scores(mae: float, coverage: float) -> None:
+    """Scores of the newest week, the weekly naive forecast's error being 2."""
     days = pl.date_range(pl.date(2024, 1, 15), pl.date(2024, 1, 21), eager=True)
     frame = pl.DataFrame({"day": days}).with_columns(
-        cohort=pl.lit("all"), mae=3.0, naive_weekly_mae=2.0, coverage_90=0.5, cells=4, interval_cells=4
+        cohort=pl.lit("all"), mae=mae, naive_weekly_mae=2.0, coverage_90=coverage, cells=4, interval_cells=4
     )
     frame = frame.with_columns(pl.lit(None, dtype).alias(name) for name, dtype in SCHEMA.items() if name not in frame)
     lake().write((NAME, "forecast_scores"), PERIODS[2], FRAME, dump_frame(frame.select(*SCHEMA).cast(SCHEMA)))
+
+
+def test_forecasts_that_are_scored_badly_are_told(daemon: Daemon) -> None:
+    publish_scores(mae=3.0, coverage=0.5)
     repository = daemon.definitions.get_repository_def()
     sensor, context = repository.get_sensor_def("alerts"), dg.build_sensor_context(daemon.instance)
     said = sensor.evaluate_tick(context).skip_message
     shown = {alert["rule"] for alert in json.loads(CliRunner().invoke(main, ["alerts", "--json"]).stdout)["open"]}
     assert {"below_naive", "coverage"} <= shown, said
-    lake().path((NAME, "forecast_scores"), PERIODS[2], "parquet").unlink()
+    publish_scores(mae=1.0, coverage=0.9)
     sensor.evaluate_tick(context)
     assert json.loads(CliRunner().invoke(main, ["alerts", "--json"]).stdout)["open"] == []
     assert CliRunner().invoke(main, ["alerts", "--check"]).exit_code == 0
