@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
 import tempfile
 import threading
@@ -24,7 +23,7 @@ from typing import Any
 
 from drills.ledger import faults_of
 from drills.memory import Memory
-from drills.place import STREAM, Place, kill
+from drills.place import STREAM, Place, kill, verdict
 from drills.server import Server
 
 MODEL: dict[str, Any] = {"name": "online", "backbone": "stgnn", "strategy": "online", "training": {"epochs": 2}}
@@ -140,12 +139,7 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="crowd_"))
     seconds = 60 * asked.minutes
     crowd = drill(folder, runs=asked.runs, seconds=seconds, every=asked.every, server=not asked.no_server)
-    if crowd.faults:
-        print(f"{len(crowd.faults)} faults; the home is {folder}", *crowd.faults, sep="\n")
-        return 1
-    print("no fault")
-    shutil.rmtree(folder)
-    return 0
+    return verdict(folder, crowd.faults, "no fault")
 
 
 if __name__ == "__main__":

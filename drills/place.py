@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -175,3 +176,13 @@ def kill(process: subprocess.Popen[bytes]) -> None:
         return
     finally:
         process.wait()
+
+
+def verdict(folder: Path, faults: list[str], good: str) -> int:
+    """The exit status of a drill, which says how it went; the folder stays only where there are faults."""
+    if faults:
+        print(f"{len(faults)} faults; the home is {folder}", *faults, sep="\n")
+        return 1
+    print(good)
+    shutil.rmtree(folder)
+    return 0

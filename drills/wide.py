@@ -13,7 +13,6 @@ import argparse
 import base64
 import os
 import random
-import shutil
 import sys
 import tempfile
 import time
@@ -24,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import yaml
 
+from drills.browser import CHROMIUM, FLAGS
 from drills.place import STREAM, Place, kill
 from drills.server import Server
 
@@ -33,8 +32,6 @@ ASKED = 3.0  # seconds that a page may take
 REPEATS = 3
 PICTURE = 20_000  # bytes of a picture in the metadata
 PICTURED = ("evaluation", "adjacency", "report")
-FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 LOCATION = "__repository__@st_pipeline.definitions"
 PATIENCE_MS = 60_000
 
@@ -70,14 +67,12 @@ def pages(streams: int, newest: str) -> list[Page]:
 
 def make(folder: Path, streams: int, periods: int) -> Place:
     """A place with so many streams of monthly periods, all of them materialised."""
-    place = Place.make(folder)
-    shutil.rmtree(folder / "streams")
     end = date(2020 + periods // 12, 1 + periods % 12, 1)
-    for name in names(streams):
-        file = folder / "streams" / name / "stream.yaml"
-        file.parent.mkdir(parents=True)
-        calendar = {"every": "month", "start": "2020-01-01", "end": str(end)}
-        file.write_text(yaml.safe_dump({**STREAM, "name": name, "periods": calendar}, sort_keys=False))
+    calendar = {"every": "month", "start": "2020-01-01", "end": str(end)}
+    first, *others = [{**STREAM, "name": name, "periods": calendar} for name in names(streams)]
+    place = Place.make(folder, first)
+    for other in others:
+        place.write(other)
     return place
 
 
@@ -117,9 +112,8 @@ def measure(server: Server, wanted: list[Page], pictures: Path) -> dict[str, lis
     from playwright.sync_api import sync_playwright
 
     url, found = f"http://127.0.0.1:{server.port}", {}
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=FLAGS)
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         context = browser.new_context(viewport={"width": 1500, "height": 1100})
         context.route(
             "**/*",

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -27,7 +26,7 @@ from typing import Any
 from drills.deliveries import Deliveries
 from drills.landing import LANDED
 from drills.ledger import faults_of
-from drills.place import NAME, ROOT, Place, kill
+from drills.place import NAME, ROOT, Place, kill, verdict
 from st_pipeline.alerts.book import Book
 from st_pipeline.landing.periods import LANDED as LANDED_ASSETS  # read again by `run` after a new file
 from st_pipeline.simulation import Scenario
@@ -194,12 +193,7 @@ def main() -> int:
     asked = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="year_"))
     year = drill(folder, periods=asked.periods, days=asked.days, tidy_every=asked.tidy_every, seed=asked.seed)
-    if year.faults:
-        print(f"{len(year.faults)} faults; the home is {folder}", *year.faults, sep="\n")
-        return 1
-    print("green")
-    shutil.rmtree(folder)
-    return 0
+    return verdict(folder, year.faults, "green")
 
 
 if __name__ == "__main__":

@@ -14,15 +14,14 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from hashlib import blake2b
 from importlib.metadata import version
 from io import BytesIO
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, Any
 from uuid import uuid4
 
+from resources.archive import INSIDE, MANIFEST, Digesting, compression, members
 from st_pipeline import __version__
 from st_pipeline.errors import InputError
 from st_pipeline.storage import digest_of, dump_json
@@ -30,29 +29,9 @@ from st_pipeline.versions import VERSIONS
 
 FORMAT = 1
 BLOCK = 1 << 20
-MANIFEST = "manifest.json"
-INSIDE = "home/"
-ENDINGS = {".tar.zst": "zstd", ".tar.gz": "gzip"}
 SQLITE = b"SQLite format 3\0"
 BESIDE = ("-wal", "-shm", "-journal")  # of a database, which is copied whole
 OF_ONE_MACHINE = (".lock", ".owner.json", ".leave.json")
-
-
-@dataclass
-class _Digesting:
-    """A file, of an archive or of a home, that is read once, and the digest of what was read."""
-
-    file: IO[bytes]
-    archive: Path | None = None
-
-    def __post_init__(self) -> None:
-        self.state = blake2b(digest_size=16)
-
-    def read(self, size: int = -1) -> bytes:
-        with _legible(self.archive):
-            block = self.file.read(size)
-        self.state.update(block)
-        return block
 
 
 def back_up(home: Path, target: Path, *, busy: str | None = None) -> dict[str, Any]:
@@ -70,7 +49,7 @@ def back_up(home: Path, target: Path, *, busy: str | None = None) -> dict[str, A
     files: dict[str, dict[str, Any]] = {}
     manifest = {**_origin(), "busy": busy, "files": files}
     try:
-        with _writing(draft, _compression(target)) as archive:
+        with _writing(draft, compression(target)) as archive:
             for path in _ordered(home):
                 with suppress(FileNotFoundError), _steady(path) as file:  # removed by its owner meanwhile
                     files[path.relative_to(home).as_posix()] = _add(archive, path.relative_to(home), file)
@@ -98,7 +77,7 @@ def restore(archive: Path, home: Path) -> dict[str, Any]:
     draft = home.with_name(f".{home.name}.{uuid4().hex}.tmp")
     try:
         draft.mkdir(parents=True)
-        for name, file in _members(archive):
+        for name, file in members(archive):
             if name != MANIFEST:
                 _extract(file, draft / name.removeprefix(INSIDE), manifest["files"][name.removeprefix(INSIDE)])
         with suppress(FileNotFoundError):
@@ -119,7 +98,7 @@ def verify(archive: Path) -> dict[str, Any]:
     """
     found: dict[str, str] = {}
     manifest: Any = None
-    for name, file in _members(archive):
+    for name, file in members(archive):
         if name == MANIFEST:
             manifest = _manifest(archive, file.read())
             continue
@@ -138,20 +117,13 @@ def verify(archive: Path) -> dict[str, Any]:
 
 
 def _check_target(home: Path, target: Path) -> None:
-    _compression(target)
+    compression(target)
     if not home.is_dir() or not any(home.iterdir()):
         raise InputError(f"{home}: there is nothing to back up yet")
     if target.exists():
         raise InputError(f"{target} is there already; a backup overwrites nothing, choose another name")
     if target.resolve().is_relative_to(home):
         raise InputError(f"{target} lies in the home that is to be saved; choose a place outside {home}")
-
-
-def _compression(path: Path) -> str:
-    for ending, kind in ENDINGS.items():
-        if path.name.endswith(ending) and path.name != ending:
-            return kind
-    raise InputError(f"{path}: expected a name that ends in {' or '.join(ENDINGS)}")
 
 
 def _origin() -> dict[str, Any]:
@@ -208,7 +180,7 @@ def _writing(draft: Path, kind: str) -> Iterator[tarfile.TarFile]:
 
 def _add(archive: tarfile.TarFile, name: Path, file: IO[bytes]) -> dict[str, Any]:
     """Add as many bytes as the file has now."""
-    facts, reader = os.fstat(file.fileno()), _Digesting(file)
+    facts, reader = os.fstat(file.fileno()), Digesting(file)
     member = tarfile.TarInfo(INSIDE + name.as_posix())
     member.size, member.mtime, member.mode = facts.st_size, int(facts.st_mtime), 0o600
     archive.addfile(member, reader)
@@ -225,58 +197,6 @@ def _publish(draft: Path, target: Path) -> None:
     with draft.open("rb") as file:
         os.fsync(file.fileno())
     draft.replace(target)
-
-
-@contextmanager
-def _legible(archive: Path | None) -> Iterator[None]:
-    """Tell of an archive that cannot be read in one sentence."""
-    import pyarrow as pa
-
-    try:
-        yield
-    except FileNotFoundError:
-        raise InputError(f"{archive}: there is no such file") from None
-    except (OSError, EOFError, tarfile.TarError, pa.ArrowException) as error:
-        if archive is None:
-            raise
-        raise InputError(f"{archive}: cannot be read as an archive ({error}); take another backup") from None
-
-
-def _members(archive: Path) -> Iterator[tuple[str, _Digesting]]:
-    """Names and contents of the files in an archive.
-
-    Raises:
-        InputError: it cannot be read, or holds something else than plain files under their own names.
-    """
-    import pyarrow as pa
-
-    kind, seen = _compression(archive), set[str]()
-    with ExitStack() as stack:
-        with _legible(archive):
-            stream = stack.enter_context(pa.CompressedInputStream(str(archive), kind))
-            tar = stack.enter_context(tarfile.open(fileobj=stream, mode="r|"))
-        while True:
-            with _legible(archive):
-                member = tar.next()
-            if member is None:
-                return
-            _check_member(archive, member, seen)
-            file = tar.extractfile(member)
-            assert file is not None
-            yield member.name, _Digesting(file, archive)
-
-
-def _check_member(archive: Path, member: tarfile.TarInfo, seen: set[str]) -> None:
-    inner = member.name.removeprefix(INSIDE)
-    parts = PurePosixPath(inner).parts
-    plain = member.name == MANIFEST or (member.name.startswith(INSIDE) and inner == "/".join(parts) != "")
-    if not member.isreg() or not plain or {"..", "."} & set(parts) or inner.startswith("/") or "\0" in inner:
-        raise InputError(
-            f"{archive}: holds {member.name[:80]!r}, which is no plain file of a home; nothing is restored"
-        )
-    if member.name in seen:
-        raise InputError(f"{archive}: holds {member.name[:80]!r} twice; nothing is restored")
-    seen.add(member.name)
 
 
 def _manifest(archive: Path, payload: bytes) -> dict[str, Any]:
@@ -300,7 +220,7 @@ def _numbers(text: str) -> list[int]:
     return [int(part) if part.isdigit() else 0 for part in text.split(".")]
 
 
-def _extract(file: _Digesting, path: Path, wanted: dict[str, Any]) -> None:
+def _extract(file: Digesting, path: Path, wanted: dict[str, Any]) -> None:
     """Write one file; its digest is looked at once more, since the archive may have changed since."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("xb") as out:

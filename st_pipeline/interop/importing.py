@@ -27,8 +27,9 @@ from st_pipeline.models.base import Forecaster
 from st_pipeline.storage import digest
 from st_pipeline.training.checkpoint import Checkpoint
 from st_pipeline.training.compute import Compute
-from st_pipeline.training.learner import Learner, Taken
+from st_pipeline.training.learner import Learner
 from st_pipeline.training.resume import Journal, resume_root
+from st_pipeline.training.taken import Taken
 
 
 @dataclass(frozen=True)

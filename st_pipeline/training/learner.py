@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from st_pipeline.config import StreamConfig
 from st_pipeline.data.period_data import PeriodData
@@ -37,39 +36,12 @@ from st_pipeline.training.reproducibility import derive_seed, seeded
 from st_pipeline.training.resume import Record
 from st_pipeline.training.settings import Settings
 from st_pipeline.training.state import Epoch
+from st_pipeline.training.taken import Taken
 from st_pipeline.training.trained import BACKBONE, Trained
 from st_pipeline.types import SeriesShape
 
 Parts = Mapping[str, Checkpoint]
 Progress = Callable[[Epoch], None]
-
-
-@dataclass(frozen=True)
-class Taken:
-    """What takes the place of a training: weights from elsewhere.
-
-    Attributes:
-        parts: of each part the tensors, and of its node tables the ids of their rows and of those kept aside.
-        scaler: that the weights were trained with.
-        facts: where they come from; stored as `imported`.
-    """
-
-    parts: Mapping[str, tuple[Mapping[str, Tensor], Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]]]
-    scaler: Scaler
-    facts: Mapping[str, Any]
-
-    def fill(self, forecaster: Forecaster) -> None:
-        """
-        Raises:
-            InputError: the forecaster is another model.
-        """
-        modules = forecaster.parts()
-        if modules.keys() != self.parts.keys():
-            raise InputError(f"the model has parts {', '.join(modules)}, the checkpoint {', '.join(self.parts)}")
-        for name, (tensors, tables) in self.parts.items():
-            for table, (ids, cold) in tables.items():
-                node_tables(modules[name])[table].adopt(ids, cold)
-            modules[name].load_state_dict(tensors)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -24,14 +23,12 @@ from typing import Any
 
 import pytest
 
+from drills.browser import CHROMIUM, FLAGS
 from drills.place import QUICK
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PERIODS = ["2024-01-01", "2024-01-08", "2024-01-15"]
 GOOD = PERIODS[:2]  # of the good stream
 PATIENCE = 1800  # seconds for both backfills: on a quiet machine they take three minutes
-FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
 pytestmark = pytest.mark.ui
 

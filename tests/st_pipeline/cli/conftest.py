@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,3 +19,20 @@ def invoke(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Res
     """`invoke("check", "small")` in a workspace that has its own streams only."""
     monkeypatch.setattr(finding, "SHIPPED", workspace.folder / "none")
     return lambda *arguments: CliRunner().invoke(main, arguments)
+
+
+@pytest.fixture(scope="session")
+def town_folder(tmp_path_factory: pytest.TempPathFactory, make_workspace: Any) -> Path:
+    """The folder of a workspace whose stream `town` has trained its champion on two of three periods; a pattern."""
+    space = make_workspace(tmp_path_factory.mktemp("town"))
+    space.landed_stream("town", champion="eac")
+    done = space.command("run", "town", "--models", "eac", "--periods", "..2024-01-08")
+    assert done.returncode == 0, done.stderr
+    return Path(space.folder)
+
+
+@pytest.fixture
+def town(workspace: Any, invoke: Callable[..., Result], town_folder: Path) -> Any:
+    """A workspace of its own with a copy of that."""
+    shutil.copytree(town_folder, workspace.folder, dirs_exist_ok=True)
+    return workspace

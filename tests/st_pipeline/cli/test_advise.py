@@ -6,20 +6,12 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import pytest
 from click.testing import Result
+
+from st_pipeline.formats import content
 
 Invoke = Callable[..., Result]
 FIRST, SECOND, THIRD = "2024-01-01", "2024-01-08", "2024-01-15"
-
-
-@pytest.fixture
-def town(workspace: Any, invoke: Invoke) -> Any:
-    """A stream whose champion has learned two of its three periods."""
-    workspace.landed_stream("town", champion="eac")
-    done = workspace.command("run", "town", "--models", "eac", "--periods", f"..{SECOND}")
-    assert done.returncode == 0, done.stderr
-    return workspace
 
 
 def test_the_advice_is_there_before_the_training_and_the_same_from_what_is_stored(town: Any, invoke: Invoke) -> None:
@@ -29,7 +21,7 @@ def test_the_advice_is_there_before_the_training_and_the_same_from_what_is_store
     result = invoke("advise", "town", "--json")
     assert result.exit_code == 0, result.stderr
     found = json.loads(result.stdout)
-    assert found == json.loads(stored.read_text())
+    assert found == json.loads(content(stored.read_bytes(), "json"))
     assert (found["period"], found["model"], found["before"]) == (SECOND, "eac", FIRST)
     assert found["forecast"]["change"] is not None and found["costs"]["retrain"]["seconds"] > 0
     stored.unlink()

@@ -7,21 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import polars as pl
-import pytest
 from click.testing import Result
 
 from st_pipeline.data.adjacency import ADJACENCY
 
 Invoke = Callable[..., Result]
-
-
-@pytest.fixture
-def town(workspace: Any, invoke: Invoke) -> Any:
-    """A stream whose champion has learned one of its three periods, and whose second has landed."""
-    workspace.landed_stream("town", champion="eac")
-    done = workspace.command("run", "town", "--models", "eac", "--periods", "..2024-01-08")
-    assert done.returncode == 0, done.stderr
-    return workspace
 
 
 def test_places_sensors_and_departures(town: Any, invoke: Invoke) -> None:

@@ -13,15 +13,6 @@ from click.testing import Result
 Invoke = Callable[..., Result]
 
 
-@pytest.fixture
-def town(workspace: Any, invoke: Invoke) -> Any:
-    """A stream whose champion has learned two of its three periods."""
-    workspace.landed_stream("town", champion="eac")
-    done = workspace.command("run", "town", "--models", "eac", "--periods", "..2024-01-08")
-    assert done.returncode == 0, done.stderr
-    return workspace
-
-
 def test_a_forecast_goes_back_to_files_and_rows(town: Any, invoke: Invoke) -> None:
     sensor = json.loads((town.home / "lake/town/node_set/2024-01-08.json").read_text())["ids"][0]
     result = invoke("explain", "town", sensor, "--json")

@@ -10,10 +10,14 @@ import polars as pl
 import pytest
 
 from st_pipeline.config import StreamConfig
+from st_pipeline.data.period_data import PeriodData
 from st_pipeline.data.protocols import SOUND, PeriodArrays
 from st_pipeline.data.quality import MISSING, OBSERVED
 from st_pipeline.data.tensors import SeriesTensor
 from st_pipeline.evaluation.rows import SCHEMA
+from st_pipeline.training.checkpoint import BySeed
+from st_pipeline.training.compute import Compute
+from st_pipeline.training.learner import Learner
 from st_pipeline.types import NodeSet
 
 MONDAY = 1_704_067_200  # 2024-01-01, UTC
@@ -58,3 +62,16 @@ def make_arrays(make_stream: Callable[..., StreamConfig]) -> Callable[..., Perio
         return PeriodArrays.of(tensor, NodeSet.of(ids), stream, protocol=SOUND)
 
     return make
+
+
+@pytest.fixture(scope="module")
+def history(learner: Learner, make_history: Callable[..., dict[str, PeriodData]]) -> dict[str, PeriodData]:
+    """Periods of the stream of the test file's `learner`."""
+    return make_history(learner.stream)
+
+
+@pytest.fixture(scope="module")
+def parts(learner: Learner, history: dict[str, PeriodData], compute: Compute) -> dict[str, BySeed]:
+    """That model after the first period."""
+    learned = learner.learn(next(iter(history.values())), None, compute=compute)
+    return {part: {learner.seed: checkpoint} for part, checkpoint in learned.items()}

@@ -29,18 +29,6 @@ def learner(make_learner: Callable[..., Learner]) -> Learner:
     return make_learner("online")
 
 
-@pytest.fixture(scope="module")
-def history(learner: Learner, make_history: Callable[..., dict[str, PeriodData]]) -> dict[str, PeriodData]:
-    return make_history(learner.stream)
-
-
-@pytest.fixture(scope="module")
-def parts(learner: Learner, history: dict[str, PeriodData], compute: Compute) -> dict[str, BySeed]:
-    """The model after the first period."""
-    learned = learner.learn(history[FIRST], None, compute=compute)
-    return {part: {learner.seed: checkpoint} for part, checkpoint in learned.items()}
-
-
 @pytest.fixture
 def advised(learner: Learner, history: dict[str, PeriodData], compute: Compute) -> Advised:
     """`advised(period, **changes)`: the advice for a period; `data` replaces periods."""

@@ -26,17 +26,6 @@ def learner(make_learner: Callable[..., Learner]) -> Learner:
     return make_learner("online", stream={"split": HALVES})
 
 
-@pytest.fixture(scope="module")
-def history(learner: Learner, make_history: Callable[..., dict[str, PeriodData]]) -> dict[str, PeriodData]:
-    return make_history(learner.stream)
-
-
-@pytest.fixture(scope="module")
-def parts(learner: Learner, history: dict[str, PeriodData], compute: Compute) -> dict[str, BySeed]:
-    learned = learner.learn(history[FIRST], None, compute=compute)
-    return {part: {learner.seed: checkpoint} for part, checkpoint in learned.items()}
-
-
 def test_the_error_is_that_of_an_evaluation_of_the_same_steps(
     learner: Learner, history: dict[str, PeriodData], parts: dict[str, BySeed], compute: Compute
 ) -> None:
