@@ -13,7 +13,8 @@ from resources.failures import user_errors
 from resources.lake import AVAILABLE, HISTORY, PREVIOUS
 from st_pipeline.config import StreamConfig
 from st_pipeline.errors import InputError
-from st_pipeline.forecasting.serving import serving_model
+from st_pipeline.forecasting.serving import serving, serving_model
+from st_pipeline.model_config import ModelConfig
 from st_pipeline.storage import FRAME, lake
 
 SECTIONS = ("window", "horizon", "split", "target", "inputs", "step", "timezone", "variables", "graph", "forecasts")
@@ -46,20 +47,25 @@ class ForecastRun(dg.Config):
 
 
 def forecast_assets(of: StreamAssets) -> list[dg.AssetsDefinition]:
-    """`forecast` and `forecast_scores`; none where there is no model."""
-    return [_forecast_asset(of), _scores_asset(of)] if of.stream.config.models else []
-
-
-def _forecast_asset(of: StreamAssets) -> dg.AssetsDefinition:
+    """`forecast` and `forecast_scores`, and the same of every shadow under its name; none where there is no model."""
     config = of.stream.config
-    model = serving_model(config)
+    if not config.models:
+        return []
+    made = [_forecast_asset(of, serving_model(config)), _scores_asset(of)]
+    for name in serving(config).shadows:
+        made += [_forecast_asset(of, config.model(name), name), _scores_asset(of, name)]
+    return made
+
+
+def _forecast_asset(of: StreamAssets, model: ModelConfig, *shadow: str) -> dg.AssetsDefinition:
+    config = of.stream.config
     parts = {
         part: dg.AssetIn(of.key(model.name, part), partition_mapping=of.through, metadata=AVAILABLE)
         for part in model.parts
     }
 
     @dg.asset(
-        key=of.key("forecast"),
+        key=of.key(*shadow, "forecast"),
         ins={
             "sensors": dg.AssetIn(of.key("sensors")),
             "tensor": dg.AssetIn(of.key("tensor"), partition_mapping=of.through, metadata=HISTORY),
@@ -80,7 +86,7 @@ def _forecast_asset(of: StreamAssets) -> dg.AssetsDefinition:
 
         with user_errors():
             at = config.at
-            published = Published.read(lake(), of.name, context.partition_key)
+            published = Published.read(lake(), (of.name, *shadow, "forecast"), context.partition_key)
             sources = Sources(
                 config=of.stream.config,
                 model=model,
@@ -112,14 +118,14 @@ def _forecast_metadata(rows: Any, *, added: int) -> dict[str, Any]:
     return {**frame_metadata(rows), **numbers, **shares, "newest_forecasts": table(newest)}
 
 
-def _scores_asset(of: StreamAssets) -> dg.AssetsDefinition:
+def _scores_asset(of: StreamAssets, *shadow: str) -> dg.AssetsDefinition:
     config = of.stream.config
 
     @dg.asset(
-        key=of.key("forecast_scores"),
+        key=of.key(*shadow, "forecast_scores"),
         ins={
             "forecast": dg.AssetIn(
-                of.key("forecast"), partition_mapping=of.before(and_current=True), metadata=AVAILABLE
+                of.key(*shadow, "forecast"), partition_mapping=of.before(and_current=True), metadata=AVAILABLE
             ),
             "tensor": dg.AssetIn(of.key("tensor"), partition_mapping=of.through, metadata=HISTORY),
             "node_set": dg.AssetIn(of.key("node_set")),

@@ -58,7 +58,7 @@ def forecast_schedule(stream: Stream, made: Collection[dg.AssetsDefinition]) -> 
     """Issues forecasts by itself, as `forecast_cadence` says; None for a stream without forecasts or cadence."""
     every = forecast_cadence(stream)
     chosen = {key: asset for asset in made for key in asset.keys if key.path[0] == stream.name}
-    keys = [key for key in chosen if len(key.path) == 2 and key.path[1] in FORECASTS]
+    keys = [key for key in chosen if key.path[-1] in FORECASTS]
     if every is None or dg.AssetKey([stream.name, "forecast"]) not in keys:
         return None
     job = dg.define_asset_job(f"{stream.name}_forecasts", selection=dg.AssetSelection.assets(*keys))

@@ -105,7 +105,7 @@ class CatchUp:
         if over and (not there or self._last(whole.name)):
             plan = [("all", list(whole.keys))]
         else:
-            early = [key for key in results if key.path[1] in FORECASTS]
+            early = [key for key in results if key.path[-1] in FORECASTS]
             plan = [("landed", landed)]
             if over:
                 plan += [("data", made), ("results", results)]

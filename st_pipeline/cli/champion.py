@@ -11,6 +11,8 @@ from rich.markup import escape
 from st_pipeline.cli.output import console, print_json, print_table
 from st_pipeline.errors import InputError
 from st_pipeline.forecasting.serving import Serving, serving
+from st_pipeline.forecasting.shadows import shadow_scores
+from st_pipeline.storage import lake
 from st_pipeline.streams import find_stream
 
 if TYPE_CHECKING:
@@ -28,9 +30,9 @@ def champion(stream: str, as_json: bool) -> None:
     """Which model of STREAM serves, what was done so far, and how its challengers stand against it."""
     config = find_stream(stream).config
     state = serving(config)
-    rows = _standings(config, state)
+    rows, beside = _standings(config, state), shadow_scores(config, state, lake())
     if as_json:
-        print_json({**_document(stream, state), "challengers": rows})
+        print_json({**_document(stream, state), "challengers": rows, "shadow_scores": beside})
         return
     _say(stream, state)
     if state.history:
@@ -42,6 +44,10 @@ def champion(stream: str, as_json: bool) -> None:
     for row in rows:
         if row["why"]:
             console.print(f"[dim]{escape(row['why'])}[/dim]", soft_wrap=True)
+    columns = {"model": "shadow", "days": "days", "mae": "error", "champion_mae": "champion's"}
+    columns |= {"naive_weekly_mae": "weekly naive", "coverage_90": "in 90 % intervals"}
+    if beside:
+        print_table("\nshadows, their published forecasts on the days that both have", beside, columns)
 
 
 @click.command()
@@ -74,7 +80,7 @@ def rollback(stream: str, reason: str, as_json: bool) -> None:
 @REASON
 @AS_JSON
 def shadow(stream: str, model: str, stop: bool, reason: str, as_json: bool) -> None:
-    """Let MODEL forecast beside the champion."""
+    """Let MODEL forecast beside the champion; what it publishes serves nobody and is scored."""
     _act(stream, action="unshadow" if stop else "shadow", model=model, reason=reason, as_json=as_json)
 
 
@@ -108,9 +114,10 @@ def _act(name: str, *, as_json: bool, **asked: Any) -> None:
 
     from assets.champion import champion_asset
     from assets.common import StreamAssets
+    from resources.failures import sentence
     from resources.instance import open_instance
     from resources.lake import io_managers
-    from st_pipeline.cli.runner import QUIET, sentence
+    from st_pipeline.cli.runner import QUIET
 
     stream = find_stream(name)
     before = serving(stream.config)

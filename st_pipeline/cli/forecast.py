@@ -92,7 +92,7 @@ def _newest(stream: Stream, period: Period, at: datetime | None) -> pl.DataFrame
     from st_pipeline.forecasting.published import Published, latest
     from st_pipeline.storage import lake
 
-    rows = Published.read(lake(), stream.name, period.key).rows
+    rows = Published.read(lake(), (stream.name, "forecast"), period.key).rows
     by_then = rows.filter(pl.col("issued_at") <= at) if at is not None else rows
     if by_then.is_empty():
         first = f"the first is issued at {rows['issued_at'].sort()[0]}" if len(rows) else "it has too few readings yet"

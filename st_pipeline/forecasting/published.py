@@ -32,12 +32,12 @@ class Published:
     digest: str | None
 
     @classmethod
-    def read(cls, lake: Lake, stream: str, period: str) -> Published:
-        """
+    def read(cls, lake: Lake, key: tuple[str, ...], period: str) -> Published:
+        """Those of an asset `forecast`.
+
         Raises:
             InputError: the file is damaged, or has other columns.
         """
-        key = (stream, "forecast")
         path = lake.path(key, period, FRAME.extension)
         found = _digest(path)
         if found is None:

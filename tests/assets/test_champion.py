@@ -12,7 +12,7 @@ import pytest
 
 from assets.champion import champion_asset
 from assets.common import StreamAssets
-from assets.jobs import stream_job, stream_schedule
+from assets.jobs import forecast_schedule, stream_job, stream_schedule
 from assets.stream import stream_assets
 from checks.gate import ExpectationGate
 from resources.compute import ComputeResource
@@ -31,6 +31,15 @@ def stream(workspace: Any, make_stream: Callable[..., StreamConfig], fill_losses
     fill_losses("small", {"one": 0.0, "two": -1.0})
     periods = {"every": "7d", "start": "2024-01-01", "end": "2024-01-22"}
     return Stream(make_stream(models=MODELS, periods=periods), Path("/nowhere/small"))
+
+
+def resources() -> dict[str, Any]:
+    return {**io_managers(), "source": SourceResource(), "compute": ComputeResource(), "gate": ExpectationGate()}
+
+
+def with_schedules(stream: Stream) -> Stream:
+    automation = stream.config.automation.model_copy(update={"schedules": True})
+    return Stream(stream.config.model_copy(update={"automation": automation}), stream.folder)
 
 
 def materialise(stream: Stream, instance: dg.DagsterInstance, **action: Any) -> dg.ExecuteInProcessResult:
@@ -63,6 +72,23 @@ def test_actions_are_performed_and_shown(stream: Stream) -> None:
         assert metadata(again)["champion"] == "two" and len(serving(stream.config).history) == 1
 
 
+def test_a_shadow_has_forecasts_of_its_own(stream: Stream) -> None:
+    def keys() -> set[str]:
+        return {key.to_user_string() for made in stream_assets(stream) for key in made.keys}
+
+    before = keys()
+    with dg.DagsterInstance.ephemeral() as instance:
+        materialise(stream, instance, action="shadow", model="two", by="ann")
+        assert keys() - before == {"small/two/forecast", "small/two/forecast_scores"}
+        schedule = forecast_schedule(with_schedules(stream), stream_assets(stream))
+        assert schedule is not None
+        made = dg.Definitions(stream_assets(stream), schedules=[schedule], resources=resources())
+        job = made.resolve_job_def(schedule.job_name)
+        assert len(job.asset_layer.executable_asset_keys) == 4
+        materialise(stream, instance, action="unshadow", model="two", by="ann")
+    assert keys() == before
+
+
 def test_a_refusal_fails_the_run_with_its_sentence_and_writes_nothing(stream: Stream) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         result = materialise(stream, instance, action="rollback")
@@ -92,8 +118,7 @@ def test_challengers_change_no_code_version_but_the_champions(
 def test_the_schedule_skips_while_the_stream_is_frozen(stream: Stream) -> None:
     job = stream_job(stream)
     schedule = stream_schedule(stream, job)
-    resources = {**io_managers(), "source": SourceResource(), "compute": ComputeResource(), "gate": ExpectationGate()}
-    made = dg.Definitions(stream_assets(stream), jobs=[job], schedules=[schedule], resources=resources)
+    made = dg.Definitions(stream_assets(stream), jobs=[job], schedules=[schedule], resources=resources())
     repository = made.get_repository_def()
     with dg.DagsterInstance.local_temp() as instance:
 
