@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from st_pipeline.cli import main
 
 @pytest.fixture
 def invoke(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    """`invoke("check", "small")` in a workspace that has its own streams only."""
+    """`invoke("check", "small")` in a workspace that has its own streams only, whatever an earlier test has loaded."""
     monkeypatch.setattr(finding, "SHIPPED", workspace.folder / "none")
+    monkeypatch.delitem(sys.modules, "st_pipeline.definitions", raising=False)
     return lambda *arguments: CliRunner().invoke(main, arguments)
 
 
