@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -138,7 +138,7 @@ class Learner:
             "estimated_bytes": plan.bytes,
             "milliseconds_per_forecast": milliseconds,
             "device": str(usage.device),
-            "notes": usage.notes,
+            "notes": [*usage.notes, *compute.ranks.notes],
         }
         facts |= {"imported": dict(taken.facts)} if taken else {}
         parts = trained.checkpoints(facts, cost)
@@ -172,7 +172,8 @@ class Learner:
         """
         need = self.need(data)
         with compute.guard(need.least, purpose) as usage:
-            yield usage, need.plan(usage.allowed_bytes, threads=compute.threads, gpu=usage.device.type != "cpu")
+            plan = need.plan(usage.allowed_bytes, threads=compute.threads, gpu=usage.device.type != "cpu")
+            yield usage, replace(plan, ranks=compute.ranks)
 
     @property
     def settings(self) -> Settings:
