@@ -15,7 +15,7 @@ import psutil
 import torch
 
 from st_pipeline.errors import InputError
-from st_pipeline.training.ranks import Ranks
+from st_pipeline.training.ranks import ALONE, Ranks
 
 GIB = 1 << 30
 RESERVE = 0.9  # share of the free memory that a training step may count on
@@ -56,7 +56,7 @@ class Compute:
     memory_gib: float | None = None
     save_every: float = 30.0
     processes: int = 1
-    ranks: Ranks = Ranks()
+    ranks: Ranks = ALONE
     neighbours: int = 1
 
     def __post_init__(self) -> None:

@@ -20,7 +20,8 @@ from st_pipeline.training.checkpoint import Checkpoint
 from st_pipeline.training.forecasts import validation_error
 from st_pipeline.training.memory import Plan
 from st_pipeline.training.objective import Objective
-from st_pipeline.training.pieces import ALONE, Workers, workers
+from st_pipeline.training.pieces import Workers, workers
+from st_pipeline.training.ranks import ALONE
 from st_pipeline.training.resume import Record
 from st_pipeline.training.settings import Settings
 from st_pipeline.training.state import Epoch, State

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from st_pipeline.errors import InputError
 from st_pipeline.training.pieces import piece_count
-from st_pipeline.training.ranks import Ranks
+from st_pipeline.training.ranks import ALONE, Ranks
 
 GIB = 1 << 30
 RESIDENT_COPIES = 6  # of a period's arrays, while they are standardised and summed in double precision
@@ -70,7 +70,7 @@ class Plan:
     threads: int
     bytes: int
     divided: bool = True
-    ranks: Ranks = Ranks()
+    ranks: Ranks = ALONE
 
     def __str__(self) -> str:
         on_each = f" on each of {self.threads} threads" if self.divided and self.threads > 1 else ""

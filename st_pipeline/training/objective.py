@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from st_pipeline.data.protocols import Part
 from st_pipeline.models.base import Criterion, Forecaster
-from st_pipeline.training.pieces import ALONE, Workers, pieces_of, workers
-from st_pipeline.training.ranks import Ranks
+from st_pipeline.training.pieces import Workers, pieces_of, workers
+from st_pipeline.training.ranks import ALONE, Ranks
 from st_pipeline.training.settings import Settings
 from st_pipeline.types import Graph, Target
 
@@ -100,7 +100,7 @@ class Objective:
         return torch.stack(losses).sum()
 
     def pieces(self, batch: Tensor, *, least: int = 1) -> list[Tensor]:
-        """What is worked on at a time; `least` pieces where the batch has as many windows."""
+        """What is worked on at a time, on a GPU in `least` pieces."""
         if not self.forecaster.divisible:
             return [batch]
         return pieces_of(batch, self.part.truth.shape[1], most=self.most, least=least)

@@ -16,14 +16,11 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from st_pipeline.training.ranks import Ranks
+from st_pipeline.training.ranks import ALONE, Ranks
 
 T = TypeVar("T")
 R = TypeVar("R")
 PIECE_CELLS = 1 << 15  # windows x nodes: their activations stay in a cache on the way forward and back
-
-
-ALONE = Ranks()
 
 
 @dataclass(frozen=True)
@@ -32,7 +29,7 @@ class Workers:
 
     pool: ThreadPoolExecutor | None = None
     count: int = 1
-    ranks: Ranks = Ranks()
+    ranks: Ranks = ALONE
 
     @property
     def together(self) -> int:
@@ -51,9 +48,7 @@ class Workers:
 
 
 @contextmanager
-def workers(
-    device: torch.device, threads: int, *, splits: bool = True, ranks: Ranks = ALONE
-) -> Iterator[Workers]:
+def workers(device: torch.device, threads: int, *, splits: bool = True, ranks: Ranks = ALONE) -> Iterator[Workers]:
     """Workers with one thread each; on a GPU the caller alone, since the GPU is what works.
 
     Args:
@@ -85,14 +80,13 @@ def piece_count(windows: int, num_nodes: int) -> int:
 
 
 def pieces_of(starts: Tensor, num_nodes: int, *, most: int | None = None, least: int = 1) -> list[Tensor]:
-    """Starts of windows (B,) in equal pieces: as many as `piece_count` says on a processor, one on a GPU.
+    """Starts of windows (B,) in equal pieces: as many as `piece_count` says on a processor, `least` on a GPU.
 
     Args:
         most: windows that memory allows at a time.
-        least: pieces that are wanted, so that nobody is idle.
+        least: pieces that a GPU's processes need; on processors their number changes no piece, and so no bit.
     """
-    count = piece_count(len(starts), num_nodes) if starts.device.type == "cpu" else 1
-    count = max(count, least)
+    count = piece_count(len(starts), num_nodes) if starts.device.type == "cpu" else least
     if most is not None:
         count = max(count, -(-len(starts) // most))
     return [piece for piece in starts.tensor_split(count) if len(piece)]

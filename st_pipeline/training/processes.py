@@ -59,7 +59,7 @@ class Work:
 
     def _update(self, compute: Compute) -> None:
         first = compute.ranks.first
-        with (self.folder / "told").open("a") if first else open(os.devnull, "w") as told:
+        with (self.folder / "told").open("a") if first else Path(os.devnull).open("w") as told:
 
             def say(what: str, text: str) -> None:
                 told.write(json.dumps([what, text]) + "\n")

@@ -90,6 +90,9 @@ class Ranks:
             )
 
 
+ALONE = Ranks()
+
+
 @contextmanager
 def joined(compute: Compute, *, meeting: str = "env://") -> Iterator[Compute]:
     """The limits of this process among those that `torchrun` started, which are connected inside.

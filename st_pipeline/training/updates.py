@@ -96,9 +96,12 @@ def _by_processes(
     given = {name: {at: network[name][at] for at in keys} for name in INPUTS}
     work = _Update(config, model, key, given, {part: CHECKPOINTS.dump(one) for part, one in previous.items()})
     if not Learner(config, model, model.runs[0]).need(data).divisible:
-        log(f"{what}: its windows depend on their batch, or it draws numbers; one process of {compute.processes} trains")
+        log(
+            f"{what}: its windows depend on their batch, or it draws numbers; one process of {compute.processes} trains"
+        )
         return work(replace(compute, processes=1), log, journal)
-    return train_together(work, what=what, compute=compute, log=log, journal=journal)
+    found = train_together(work, what=what, compute=compute, log=log, journal=journal)
+    return {part: found[part] for part in model.parts}
 
 
 @dataclass(frozen=True)
@@ -115,12 +118,11 @@ class _Update:
         self, compute: Compute, log: Callable[[str], object], journal: Journal | None
     ) -> dict[str, dict[int, Checkpoint]]:
         previous = {part: CHECKPOINTS.load(payload) for part, payload in self.previous.items()}
-        network = self.network
         return update(
             self.config,
             self.model,
             self.key,
-            network=network,
+            network=self.network,
             previous=previous,
             compute=compute,
             log=log,
