@@ -21,7 +21,7 @@ from st_pipeline.training.fit import fit
 from st_pipeline.training.memory import Plan
 from st_pipeline.training.ranks import joined
 
-SENSORS, STEPS, EPOCHS = 871, 2232, 4
+SENSORS, STEPS, EPOCHS = 871, 1116, 3
 ROOT = Path(__file__).resolve().parent.parent
 KINDS = {"one process": (1, 1), "two processes": (2, 1), "one process, two threads": (1, 2)}  # processes, threads each
 ROUNDS = 2

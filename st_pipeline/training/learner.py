@@ -184,9 +184,15 @@ class Learner:
         """How the model is trained in the period with this index."""
         return Settings.of(PROTOCOLS[self.model.protocol], self.model.training, index=index)
 
-    def need(self, data: PeriodData) -> Need:
-        """Memory a training needs."""
-        length, nodes, _ = data.tensor.values.shape
+    def hops(self, num_nodes: int) -> int | None:
+        """How many edges away a sensor may be that a forecast depends on; None is all of them."""
+        with torch.device("meta"):
+            return self.build(num_nodes).hops
+
+    def need(self, data: PeriodData, *, nodes: int | None = None) -> Need:
+        """Memory a training needs, or one of so many of the nodes."""
+        length, whole, _ = data.tensor.values.shape
+        nodes = nodes or whole
         shape = self.shape(nodes)
         with torch.device("meta"):  # takes no memory
             forecaster = self.build(nodes)
