@@ -41,15 +41,13 @@ STREAM: dict[str, Any] = {
 }
 MODEL = {"name": "m", "backbone": {"name": "stgnn", "hidden": 8}, "prompt_pool": {"rank": 2}, "strategy": "online"}
 CASES: dict[str, dict[str, Any]] = {
-    "prompts": {"strategy": "eac", "training": {**SMALL, "epochs": 4}},
+    "prompts": {"strategy": "eac", "training": {**SMALL, "epochs": 3, "decay": "cosine", "clip": 0.1}},
     "last batch of one window": {"training": {**SMALL, "batch": 42}},
     "frozen backbone": {"strategy": "lora", "lora": {"rank": 2}},
     "elastic weights": {"strategy": "traffic_stream", "prompt_pool": None},
     "a bank of patterns": {"backbone": {"name": "pecpm"}, "strategy": "pecpm", "prompt_pool": None},
-    "experts": {"backbone": {"name": "tfmoe"}, "strategy": "tfmoe", "prompt_pool": None},
     "labels": {"strategy": "eac", "relearner": {}},
     "published conventions": {"strategy": "eac", "protocol": "paper"},
-    "clipped": {"training": {**SMALL, "decay": "cosine", "clip": 0.1}},
     "dropout": {"backbone": {"name": "stid", "layers": 1}},
 }
 WHOLE = "prompts", "elastic weights"  # again, with batches of one piece
