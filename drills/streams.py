@@ -2,7 +2,7 @@
 
 python -m drills.streams                                     100 streams of 1,000 sensors, 12 monthly periods
 python -m drills.streams --streams 3 --periods 2             a short one
-python -m drills.streams --streams 100 --periods 12 --minutes 5    as many of the periods as begin within that time
+python -m drills.streams --streams 100 --periods 12 --minutes 5    as much of it as begins within that processor time
 
 Definitions, sensors of new data, jobs, partitions and instance are the product's. Every month a raw file is dropped for
 every stream; each stream's sensor is asked as Dagster's daemon asks it, and the runs that it asks for are executed.
@@ -47,7 +47,7 @@ class Cost:
     Attributes:
         ticks: seconds of every look of a sensor that asked for a run, and `idle` of those that did not.
         runs: seconds of every run.
-        periods: of each a row: name, seconds, runs, MiB of the instance and of this process.
+        periods: of each a row: name, streams that were done, seconds, runs, MiB of the instance and of this process.
         failed: names of runs that failed.
     """
 
@@ -159,10 +159,16 @@ def _write(key: tuple[str, ...], period: str | None) -> None:
 class Scheduler:
     """Dagster's daemon for all streams, in this process and without its clocks."""
 
-    def __init__(self, instance: dg.DagsterInstance, definitions: dg.Definitions, cost: Cost) -> None:
+    def __init__(self, instance: dg.DagsterInstance, definitions: dg.Definitions, cost: Cost, seconds: float) -> None:
         self.instance, self.cost, self.definitions = instance, cost, definitions
+        self.seconds = seconds  # of processor time
         self.repository = definitions.get_repository_def()
         self.cursors: dict[str, str] = {}
+
+    @property
+    def over(self) -> bool:
+        """Whether the processor time is spent."""
+        return time.process_time() > self.seconds
 
     def catch_up(self, stream: str) -> None:
         """Ask the stream's sensor until nothing is new any more, and execute what it asks for."""
@@ -201,7 +207,7 @@ class Scheduler:
 def drill(
     folder: Path, *, streams: int, sensors: int, periods: int, minutes: float, told: Callable[[str], object] = print
 ) -> Cost:
-    """A year, or as many of its periods as begin within so many minutes of processor time."""
+    """A year, or as much of it as begins within so many minutes of processor time."""
     place = make(folder, streams, sensors, periods)
     os.environ.update(place.environment)
     from resources.instance import open_instance
@@ -218,20 +224,16 @@ def drill(
     cost = Cost(streams, assets, time.perf_counter() - begin)
     told(f"{streams} streams, {assets} assets, defined in {cost.loading:.1f} s")
     with open_instance() as instance:
-        scheduler = Scheduler(instance, definitions, cost)
+        scheduler = Scheduler(instance, definitions, cost, 60 * minutes)
         for number in range(periods):
-            if time.process_time() > 60 * minutes:
+            if scheduler.over:
                 break
             drop(place, streams, sensors, number)
             begin, before = time.perf_counter(), len(cost.runs)
-            for name in names(streams):
-                scheduler.catch_up(name)
-            cost.periods.append(_row(place, str(month(number)), time.perf_counter() - begin, len(cost.runs) - before))
-            told(
-                "{period}: {seconds:.0f} s, {runs} runs, instance {instance:.0f} MiB, process {memory:.0f} MiB".format(
-                    **cost.periods[-1]
-                )
-            )
+            done = [scheduler.catch_up(name) for name in names(streams) if not scheduler.over]
+            row = _row(place, str(month(number)), time.perf_counter() - begin, len(cost.runs) - before)
+            cost.periods.append({**row, "streams": len(done)})
+            told(_told(cost.periods[-1]))
     return cost
 
 
@@ -239,6 +241,11 @@ def _row(place: Place, period: str, seconds: float, runs: int) -> dict[str, Any]
     memory = psutil.Process().memory_info().rss / MIB
     instance = size_of(place.home / "dagster")
     return {"period": period, "seconds": seconds, "runs": runs, "instance": instance, "memory": memory}
+
+
+def _told(row: dict[str, Any]) -> str:
+    sizes = f"instance {row['instance']:.0f} MiB, process {row['memory']:.0f} MiB"
+    return f"{row['period']}: {row['streams']} streams, {row['seconds']:.0f} s, {row['runs']} runs, {sizes}"
 
 
 def summary(cost: Cost) -> str:
@@ -250,7 +257,7 @@ def summary(cost: Cost) -> str:
         for name, spent in spans.items()
         if spent
     ]
-    done, wide = len(cost.periods), cost.streams * len(cost.periods)
+    done, wide = len(cost.periods), sum(row["streams"] for row in cost.periods)
     lines.append(
         f"{done} periods: {len(cost.runs) / wide:.2f} runs and {last['instance'] / wide:.2f} MiB each and stream"
     )
@@ -263,7 +270,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--streams", type=int, default=100)
     parser.add_argument("--sensors", type=int, default=1000)
     parser.add_argument("--periods", type=int, default=12)
-    parser.add_argument("--minutes", type=float, default=1e9, help="of processor time, after which no period begins")
+    parser.add_argument("--minutes", type=float, default=1e9, help="of processor time, after which no stream begins")
     asked = parser.parse_args(arguments)
     folder = Path(tempfile.mkdtemp(prefix="streams_"))
     size = {name: getattr(asked, name) for name in ("streams", "sensors", "periods", "minutes")}

@@ -75,7 +75,7 @@ def test_bad_environment_variables_are_told_by_name(monkeypatch, name: str, text
 
 def test_settings_come_from_the_environment(monkeypatch) -> None:
     assert Compute.from_environment() == Compute()
-    for name, text in zip(SETTINGS, ("cpu", "cpu", "3", "1.5", "7"), strict=True):
+    for name, text in zip(SETTINGS, ("cpu", "cpu", "3", "1.5", "7", "2"), strict=True):
         monkeypatch.setenv(f"ST_PIPELINE_{name}", text)
     assert Compute.from_environment() == Compute("cpu", "cpu", 3, memory_gib=1.5, save_every=7)
 
