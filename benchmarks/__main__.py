@@ -25,6 +25,7 @@ NAMES = (
     "ingestion",
     "propagation",
     "scaling",
+    "processes",
     "orchestration",
     "gpu",
     "alignment",

@@ -26,6 +26,11 @@ class ComputeResource(dg.ConfigurableResource):
     save_every: float | None = Field(
         default=None, description="seconds between two states of a training (ST_PIPELINE_SAVE_EVERY)"
     )
+    processes: int | None = Field(
+        default=None,
+        description="processes that train a model together, each on a GPU of its own if there are GPUs "
+        "(ST_PIPELINE_PROCESSES)",
+    )
 
     def limits(self) -> Compute:
         """The limits in force."""
@@ -33,6 +38,6 @@ class ComputeResource(dg.ConfigurableResource):
 
         from st_pipeline.training.compute import Compute
 
-        names = ("device", "fallback", "threads", "memory_gib", "save_every")
+        names = ("device", "fallback", "threads", "memory_gib", "save_every", "processes")
         own = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         return replace(Compute.from_environment(), deterministic=self.deterministic, **own)

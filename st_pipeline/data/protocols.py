@@ -102,6 +102,10 @@ class Part:
         windows, scaler = self.windows.of_nodes(rows), self.scaler.of_rows(rows)
         return replace(self, windows=windows, truth=truth, scored=scored, scaler=scaler)
 
+    def to(self, device: torch.device | str) -> Part:
+        arrays = {name: getattr(self, name).to(device) for name in ("windows", "starts", "truth", "scored", "scaler")}
+        return replace(self, **arrays)
+
     def restore(self, forecast: Tensor) -> Tensor:
         """Model units (..., N) -> the unit of the readings."""
         return forecast if self.raw_target else self.scaler.restore(forecast)

@@ -45,6 +45,10 @@ class Windows:
             target_observed=of_nodes(self.target_observed, rows),
         )
 
+    def to(self, device: torch.device | str) -> Windows:
+        names = ("values", "observed", "target", "target_observed", "time_of_day", "day_of_week")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+
     def gather(self, starts: Tensor) -> tuple[Window, Target]:
         """Inputs and targets of the windows that begin at the given steps (B,); in memory nodes come first."""
         future = self.future(starts)

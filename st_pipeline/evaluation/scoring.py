@@ -22,10 +22,10 @@ from st_pipeline.evaluation.losses import loss_rows
 from st_pipeline.evaluation.metrics import Tally, loss_sums
 from st_pipeline.evaluation.naive import NaiveForecasts
 from st_pipeline.evaluation.rows import SCHEMA
+from st_pipeline.evaluation.sweep import Sweep, divided
 from st_pipeline.model_config import NAIVE_MODELS, ModelConfig, ScalingConfig
 from st_pipeline.training.checkpoint import BySeed, Checkpoint, cost_of_seeds
 from st_pipeline.training.compute import Compute
-from st_pipeline.training.forecasts import forecasts, map_forecasts
 from st_pipeline.training.learner import Learner
 from st_pipeline.training.pieces import workers
 from st_pipeline.training.reproducibility import derive_seed, seeded
@@ -100,25 +100,27 @@ def evaluate_seed(
     frames, losses = [], []
     purpose = f"{learner.stream.name}/{learner.model.name} evaluation"
     with ExitStack() as stack:
-        usage, plan = stack.enter_context(learner.planned(current, compute, purpose))
+        cut = stack.enter_context(divided(learner, current, compute, purpose))
+        usage, plan = cut.usage, cut.plan
         team = stack.enter_context(workers(usage.device, plan.threads, splits=plan.divided))
         diagnostics: dict[str, Any] = {}
         for checkpoints, keys in ((parts, sorted(history)), (before or {}, [newest])):
             if not checkpoints:
                 continue
             trained = learner.restore(checkpoints)
-            trained.scaler = trained.scaler.to(usage.device)
+            trained.scaler = trained.scaler.to(cut.home)
             through = checkpoints[BACKBONE].facts["period"]
             for key in keys:
                 data, names = history[key], _names(learner, through, key)
-                part, graph, forecaster = prepared(learner, trained, data, usage.device)
-                found = list(map_forecasts(forecaster, part, graph, loss_sums, workers=team, most=plan.windows))
-                tally = Tally.of_part(part, torch.stack([sums for sums, _ in found]).sum(0))
+                part, graph, forecaster = prepared(learner, trained, data, cut.home)
+                model = forecaster.to(usage.device)
+                sweep = Sweep(model, part, graph, usage.device, team, plan.windows, cut.shards(graph))
+                errors, windows = sweep.loss_sums()
+                tally = Tally.of_part(part, errors)
                 frames.append(score_rows(tally, data.nodes, names))
-                windows = torch.cat([sums for _, sums in found], dim=1)
                 losses.append(loss_rows(windows, part, data.tensor.times, names, _split(learner.stream)))
                 if through == key == newest:
-                    latest = forecasts(forecaster, latest_windows(part, learner.stream), graph, most=plan.windows)
+                    latest = sweep.forecasts(latest_windows(part, learner.stream).starts)
                     diagnostics = _diagnostics(tally, data, part, latest)
     return Evaluation(pl.concat(frames), pl.concat(losses), diagnostics)
 

@@ -21,12 +21,15 @@ class Forecaster(nn.Module):
     are worked on in pieces. A backbone with a module between two graph convolutions has it as `temporal`.
 
     Representations are (B, N, F), or (B, S, N, F) with S steps: nodes are always the last axis but one. A model whose
-    forecast depends on the order of its sensors says so with `equivariant = False`.
+    forecast depends on the order of its sensors says so with `equivariant = False`. One whose forecast for a sensor
+    depends on no sensor more than so many edges away, either way, says so with `hops`; None is all of them. What the
+    edges of the last sensors weigh in a symmetric normalisation counts as one edge more.
     """
 
     shape: SeriesShape
     separable: bool = True
     equivariant: bool = True
+    hops: int | None = None
 
     def embed(self, window: Window, graph: Graph) -> Tensor:
         """Shallow input representation, (B, N, width) or (B, S, N, width); wrappers add to it."""

@@ -83,6 +83,7 @@ class ReLearner(Wrapper):
         labels: LabelWeights | None = None,
     ) -> None:
         super().__init__(inner)
+        self.hops = None  # what smooths the residuals may be a learned graph of all sensors
         self.reads = reads
         self.weights = labels
         shape, deep, shallow = inner.shape, inner.deep, inner.shallow

@@ -23,6 +23,7 @@ class Wrapper(Forecaster):
         self.shape = inner.shape
         self.separable = inner.separable
         self.equivariant = inner.equivariant
+        self.hops = inner.hops
 
     @property
     def width(self) -> int:

@@ -37,7 +37,7 @@ def arrive(
         network = arrival.network
         objective = Objective(forecaster, network.train, network.graph, settings, most=plan.windows)
         batches = network.train.starts[:: settings.stride].split(settings.batch)
-        return batch_gradients(objective, batches, plan.threads)
+        return batch_gradients(objective, batches, plan.threads, plan.ranks)
 
     arrival = Arrival.of(
         period,

@@ -15,6 +15,7 @@ import psutil
 import torch
 
 from st_pipeline.errors import InputError
+from st_pipeline.training.ranks import ALONE, Ranks
 
 GIB = 1 << 30
 RESERVE = 0.9  # share of the free memory that a training step may count on
@@ -43,6 +44,9 @@ class Compute:
         deterministic: refuse operations without a deterministic implementation.
         memory_gib: upper limit of the estimate, beside what is free.
         save_every: seconds between two states of a training, from which it goes on when it was cut off.
+        processes: that train a model together, on processors with a share of the threads each, else each on a GPU.
+        ranks: where this process stands among them.
+        neighbours: how many of them share this machine's memory.
     """
 
     device: str = "auto"
@@ -51,6 +55,9 @@ class Compute:
     deterministic: bool = True
     memory_gib: float | None = None
     save_every: float = 30.0
+    processes: int = 1
+    ranks: Ranks = ALONE
+    neighbours: int = 1
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
@@ -61,19 +68,21 @@ class Compute:
             raise InputError(f"threads is {self.threads}; expected at least 1 (ST_PIPELINE_THREADS)")
         if self.memory_gib is not None and not 0 < self.memory_gib < math.inf:
             raise InputError(f"memory_gib is {self.memory_gib}; expected a number above 0 (ST_PIPELINE_MEMORY_GIB)")
-
+        if self.processes < 1:
+            raise InputError(f"processes is {self.processes}; expected at least 1 (ST_PIPELINE_PROCESSES)")
         if not self.save_every >= 0:
             raise InputError(f"save_every is {self.save_every}; expected seconds, 0 or more (ST_PIPELINE_SAVE_EVERY)")
 
     @classmethod
     def from_environment(cls) -> Compute:
-        """`ST_PIPELINE_DEVICE`, `_FALLBACK`, `_THREADS`, `_MEMORY_GIB` and `_SAVE_EVERY`.
+        """`ST_PIPELINE_DEVICE`, `_FALLBACK`, `_THREADS`, `_MEMORY_GIB`, `_SAVE_EVERY` and `_PROCESSES`.
 
         Raises:
             InputError: a value cannot be read.
         """
         given: dict[str, object] = {}
         kinds = {"device": str, "fallback": str, "threads": int, "memory_gib": float, "save_every": float}
+        kinds |= {"processes": int}
         for name, kind in kinds.items():
             variable = f"ST_PIPELINE_{name.upper()}"
             if text := os.environ.get(variable):
@@ -148,9 +157,12 @@ class Compute:
             )
         return None
 
+    def _available(self) -> int:
+        return int(psutil.virtual_memory().available // self.neighbours)
+
     def _allowed(self, device: torch.device) -> tuple[int, int]:
         """Bytes that a step may count on, and those it is told are free."""
-        free = int(torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available)
+        free = int(torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else self._available())
         limit = free if self.memory_gib is None else int(self.memory_gib * GIB)
         return (limit, limit) if limit < free * RESERVE else (int(free * RESERVE), free)
 

@@ -21,6 +21,7 @@ from st_pipeline.training.forecasts import validation_error
 from st_pipeline.training.memory import Plan
 from st_pipeline.training.objective import Objective
 from st_pipeline.training.pieces import Workers, workers
+from st_pipeline.training.ranks import ALONE
 from st_pipeline.training.resume import Record
 from st_pipeline.training.settings import Settings
 from st_pipeline.training.state import Epoch, State
@@ -71,7 +72,8 @@ def fit(
     Raises:
         InputError: the loss is no finite number, or the state cannot be written.
     """
-    start = _start(forecaster, strategy, selection) if record else ""
+    apart = bool(plan and plan.ranks.size > 1)
+    start = _start(forecaster, strategy, selection) if record or apart else ""
     parameters = [parameter for parameter in forecaster.parameters() if parameter.requires_grad]
     rows = selection.rows
     train, validation, graph, counted = _selected(selection, train, validation, graph)
@@ -83,9 +85,10 @@ def fit(
     state = State([*parameters, *forecaster.buffers()], optimiser, {**(drawn_from or {}), "shuffle": generator})
     if record:
         record.restore(state, start)
-    threads = plan.threads if plan else 1
+    threads, ranks = (plan.threads, plan.ranks) if plan else (1, ALONE)
+    ranks.agree("what they begin from", f"{start} {state.place} {settings}", train.starts.device)
     with (
-        workers(train.starts.device, threads, splits=forecaster.divisible) as team,
+        workers(train.starts.device, threads, splits=forecaster.divisible, ranks=ranks) as team,
         restricted(forecaster, rows),
         as_in_evaluation(*_frozen(forecaster)),
     ):

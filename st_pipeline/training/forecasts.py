@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TypeVar
@@ -53,15 +53,27 @@ def map_forecasts(
     Args:
         most: windows that memory allows at a time.
     """
+    return _mapped(forecaster, part, graph, each, workers.map, workers=workers, most=most)
 
+
+def _mapped(
+    forecaster: Forecaster,
+    part: Part,
+    graph: Graph,
+    each: Callable[[Tensor, Tensor, Tensor], T],
+    spread: Callable[[Callable[[Tensor], T], Sequence[Tensor]], list[T]],
+    *,
+    workers: Workers,
+    most: int | None,
+) -> Iterator[T]:
     def work(starts: Tensor) -> T:
         with torch.no_grad():
             return each(*_forecast(forecaster, part, graph, starts))
 
-    pieces = _pieces(forecaster, part, None, most)
+    pieces, at_once = _pieces(forecaster, part, None, most, workers.ranks.size), WAITING * workers.together
     with evaluating(forecaster):
-        for first in range(0, len(pieces), WAITING * workers.count):
-            yield from workers.map(work, pieces[first : first + WAITING * workers.count])
+        for first in range(0, len(pieces), at_once):
+            yield from spread(work, pieces[first : first + at_once])
 
 
 def sum_over_forecasts(
@@ -73,18 +85,20 @@ def sum_over_forecasts(
     workers: Workers,
     most: int | None = None,
 ) -> Tensor:
-    """Sum of `map_forecasts` over all windows of a part."""
+    """Sum of `map_forecasts` over all windows of a part, which the processes of the team share."""
     total: Tensor | None = None
-    for found in map_forecasts(forecaster, part, graph, each, workers=workers, most=most):
+    for found in _mapped(forecaster, part, graph, each, workers.map_tensors, workers=workers, most=most):
         total = found if total is None else total + found
     assert total is not None, "a part has at least one window"
     return total
 
 
-def _pieces(forecaster: Forecaster, part: Part, batch: int | None, most: int | None = None) -> list[Tensor]:
+def _pieces(
+    forecaster: Forecaster, part: Part, batch: int | None, most: int | None = None, least: int = 1
+) -> list[Tensor]:
     if batch is not None or not forecaster.separable:
         return list(part.starts.split(batch or most or TOGETHER))
-    return pieces_of(part.starts, part.truth.shape[1], most=most or TOGETHER)
+    return pieces_of(part.starts, part.truth.shape[1], most=most or TOGETHER, least=least)
 
 
 def _forecast(forecaster: Forecaster, part: Part, graph: Graph, starts: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -138,7 +138,7 @@ class Learner:
             "estimated_bytes": plan.bytes,
             "milliseconds_per_forecast": milliseconds,
             "device": str(usage.device),
-            "notes": usage.notes,
+            "notes": [*usage.notes, *compute.ranks.notes],
         }
         facts |= {"imported": dict(taken.facts)} if taken else {}
         parts = trained.checkpoints(facts, cost)
@@ -172,7 +172,8 @@ class Learner:
         """
         need = self.need(data)
         with compute.guard(need.least, purpose) as usage:
-            yield usage, need.plan(usage.allowed_bytes, threads=compute.threads, gpu=usage.device.type != "cpu")
+            plan = need.plan(usage.allowed_bytes, threads=compute.threads, gpu=usage.device.type != "cpu")
+            yield usage, replace(plan, ranks=compute.ranks)
 
     @property
     def settings(self) -> Settings:
@@ -183,9 +184,15 @@ class Learner:
         """How the model is trained in the period with this index."""
         return Settings.of(PROTOCOLS[self.model.protocol], self.model.training, index=index)
 
-    def need(self, data: PeriodData) -> Need:
-        """Memory a training needs."""
-        length, nodes, _ = data.tensor.values.shape
+    def hops(self, num_nodes: int) -> int | None:
+        """How many edges away a sensor may be that a forecast depends on; None is all of them."""
+        with torch.device("meta"):
+            return self.build(num_nodes).hops
+
+    def need(self, data: PeriodData, *, nodes: int | None = None) -> Need:
+        """Memory a training needs, or one of so many of the nodes."""
+        length, whole, _ = data.tensor.values.shape
+        nodes = nodes or whole
         shape = self.shape(nodes)
         with torch.device("meta"):  # takes no memory
             forecaster = self.build(nodes)

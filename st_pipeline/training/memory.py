@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from st_pipeline.errors import InputError
 from st_pipeline.training.pieces import piece_count
+from st_pipeline.training.ranks import ALONE, Ranks
 
 GIB = 1 << 30
 RESIDENT_COPIES = 6  # of a period's arrays, while they are standardised and summed in double precision
@@ -62,15 +63,17 @@ class Need:
 class Plan:
     """Windows at a time on each of some threads, and the bytes this takes in all.
 
-    Where batches are not `divided`, all threads work on the same windows.
+    Where batches are not `divided`, all threads work on the same windows. The pieces are those of all `ranks` together.
     """
 
     windows: int
     threads: int
     bytes: int
     divided: bool = True
+    ranks: Ranks = ALONE
 
     def __str__(self) -> str:
         on_each = f" on each of {self.threads} threads" if self.divided and self.threads > 1 else ""
+        on_each += f" of each of {self.ranks.size} processes" if self.ranks.size > 1 else ""
         at_once = f"{self.windows} windows at a time{on_each}"
         return f"about {self.bytes / GIB:.2f} GiB, {at_once}"

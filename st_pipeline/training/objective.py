@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,8 +12,11 @@ from torch import Tensor, nn
 from st_pipeline.data.protocols import Part
 from st_pipeline.models.base import Criterion, Forecaster
 from st_pipeline.training.pieces import Workers, pieces_of, workers
+from st_pipeline.training.ranks import ALONE, Ranks
 from st_pipeline.training.settings import Settings
 from st_pipeline.types import Graph, Target
+
+Result = tuple[Tensor, tuple[Tensor | None, ...]]  # loss and gradients of a piece
 
 
 def make_criterion(part: Part, settings: Settings, nodes: Tensor | None = None) -> Criterion:
@@ -75,10 +78,10 @@ class Objective:
     def backward(self, batch: Tensor, team: Workers) -> Tensor:
         """Loss of the windows that start at `batch`; its gradients are added to those of the trainable parameters."""
         parameters = [parameter for parameter in self.forecaster.parameters() if parameter.requires_grad]
-        pieces = self.pieces(batch)
+        pieces = self.pieces(batch, least=team.ranks.size)
         cells = self._cells(batch).clamp(min=1) if len(pieces) > 1 else None
 
-        def work(piece: Tensor) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+        def work(piece: Tensor) -> Result:
             window, target = self.part.windows.gather(piece)
             loss = self.forecaster.training_loss(window, target, self.graph, self._criterion)
             if cells is not None:
@@ -86,7 +89,7 @@ class Objective:
             return loss.detach(), torch.autograd.grad(loss, parameters, allow_unused=True)
 
         losses = []
-        for loss, gradients in team.map(work, pieces):
+        for loss, gradients in self._worked(work, pieces, team, parameters):
             losses.append(loss)
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 if gradient is None:
@@ -96,11 +99,20 @@ class Objective:
                 parameter.grad.add_(gradient)
         return torch.stack(losses).sum()
 
-    def pieces(self, batch: Tensor) -> list[Tensor]:
-        """What is worked on at a time."""
+    def pieces(self, batch: Tensor, *, least: int = 1) -> list[Tensor]:
+        """What is worked on at a time, on a GPU in `least` pieces."""
         if not self.forecaster.divisible:
             return [batch]
-        return pieces_of(batch, self.part.truth.shape[1], most=self.most)
+        return pieces_of(batch, self.part.truth.shape[1], most=self.most, least=least)
+
+    @staticmethod
+    def _worked(
+        work: Callable[[Tensor], Result], pieces: Sequence[Tensor], team: Workers, parameters: Sequence[Tensor]
+    ) -> Iterable[Result]:
+        if team.ranks.size == 1:
+            return team.map(work, pieces)
+        packed = team.map_tensors(lambda piece: _pack(*work(piece), parameters), pieces)
+        return [_unpack(one, parameters) for one in packed]
 
     @cached_property
     def _criterion(self) -> Criterion:
@@ -111,11 +123,27 @@ class Objective:
         return count_targets(self.part, self.settings, self.nodes)
 
 
-def batch_gradients(objective: Objective, batches: Iterable[Tensor], threads: int) -> Iterator[list[Tensor]]:
+def _pack(loss: Tensor, gradients: Sequence[Tensor | None], like: Sequence[Tensor]) -> Tensor:
+    """A loss, which gradients there are, and the gradients, in one row."""
+    there = loss.new_tensor([gradient is not None for gradient in gradients])
+    zeros = (torch.zeros_like(part) if one is None else one for one, part in zip(gradients, like, strict=True))
+    return torch.cat([loss.reshape(1), there, *(one.reshape(-1) for one in zeros)])
+
+
+def _unpack(row: Tensor, like: Sequence[Tensor]) -> Result:
+    loss, there, flat = row.split([1, len(like), sum(part.numel() for part in like)])
+    parts = flat.split([part.numel() for part in like])
+    gradients = (one.view(part.shape) if known else None for one, part, known in zip(parts, like, there, strict=True))
+    return loss[0], tuple(gradients)
+
+
+def batch_gradients(
+    objective: Objective, batches: Iterable[Tensor], threads: int, ranks: Ranks = ALONE
+) -> Iterator[list[Tensor]]:
     """Gradients of the loss of each batch, one tensor a trainable parameter; those of the parameters are cleared."""
     forecaster = objective.forecaster
     parameters = [parameter for parameter in forecaster.parameters() if parameter.requires_grad]
-    with workers(objective.part.starts.device, threads, splits=forecaster.divisible) as team:
+    with workers(objective.part.starts.device, threads, splits=forecaster.divisible, ranks=ranks) as team:
         for batch in batches:
             forecaster.zero_grad(set_to_none=True)
             objective.backward(batch, team)

@@ -46,12 +46,14 @@ class Journal:
         every: seconds between two states; more where writing one takes long.
         check: raises where this process may no longer write.
         log: told in one line what is gone on with, and what is left aside.
+        writes: whether this process keeps the files; others of the same training only read them.
     """
 
     folder: Path
     every: float
     check: Callable[[], object] = bool
     log: Callable[[str], object] = len
+    writes: bool = True
 
     def of(self, seed: int) -> Record:
         """The files of one seed."""
@@ -114,7 +116,7 @@ class Record:
         Raises:
             InputError: the file cannot be written, or another run has taken over.
         """
-        if time.monotonic() - self.begun < min(WORTH, self.journal.every):
+        if not self.journal.writes or time.monotonic() - self.begun < min(WORTH, self.journal.every):
             return
         tensors = {f"{part}/{name}": value for part, one in parts.items() for name, value in one.tensors.items()}
         facts = {part: {"facts": dict(one.facts), "cost": dict(one.cost)} for part, one in parts.items()}
@@ -139,6 +141,8 @@ class Record:
         Raises:
             InputError: the file cannot be written, or another run has taken over.
         """
+        if not self.journal.writes:
+            return
         now = time.monotonic()
         if now - self.looked > LOOK:
             self.looked = now
@@ -171,6 +175,8 @@ class Record:
         return tensors, document
 
     def _discard(self, path: Path, reason: str) -> None:
+        if not self.journal.writes:
+            return
         self.journal.log(f"{path}: {reason}; ignored and removed, the training begins anew")
         with suppress(OSError):  # a folder that cannot be written is told of by the next write
             path.unlink()

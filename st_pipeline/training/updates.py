@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from st_pipeline.config import StreamConfig
@@ -11,14 +12,16 @@ from st_pipeline.data.period_data import PeriodData
 from st_pipeline.data.tensors import SeriesTensor
 from st_pipeline.model_config import ModelConfig
 from st_pipeline.progress import tell
-from st_pipeline.training.checkpoint import BySeed, Checkpoint
+from st_pipeline.training.checkpoint import CHECKPOINTS, BySeed, Checkpoint
 from st_pipeline.training.compute import Compute
 from st_pipeline.training.learner import Learner
+from st_pipeline.training.processes import train_together
 from st_pipeline.training.resume import Journal
 from st_pipeline.training.state import Epoch
 from st_pipeline.types import NodeSet
 
 Network = Mapping[str, Mapping[str, Any]]
+INPUTS = ("tensor", "adjacency", "node_set")
 
 
 def period_data(config: StreamConfig, key: str, network: Network) -> PeriodData:
@@ -54,6 +57,8 @@ def update(
     Raises:
         InputError: the predecessor is missing a part, is not this model's, or was trained on data that have changed.
     """
+    if compute.processes > 1:
+        return _by_processes(config, model, key, network, previous, compute, log, journal)
     data = period_data(config, key, network)
     before, earlier = None, None
     if data.period.index:
@@ -73,6 +78,56 @@ def update(
         for part, checkpoint in parts.items():
             trained[part][seed] = checkpoint
     return trained
+
+
+def _by_processes(
+    config: StreamConfig,
+    model: ModelConfig,
+    key: str,
+    network: Network,
+    previous: Mapping[str, BySeed],
+    compute: Compute,
+    log: Callable[[str], object],
+    journal: Journal | None,
+) -> dict[str, dict[int, Checkpoint]]:
+    """The same by several processes; by one where the model's batches cannot be divided."""
+    data, what = period_data(config, key, network), f"{config.name}/{model.name} of {key}"
+    keys = [config.calendar.period(data.period.index - 1).key, key] if data.period.index else [key]
+    given = {name: {at: network[name][at] for at in keys} for name in INPUTS}
+    work = _Update(config, model, key, given, {part: CHECKPOINTS.dump(one) for part, one in previous.items()})
+    if not Learner(config, model, model.runs[0]).need(data).divisible:
+        log(
+            f"{what}: its windows depend on their batch, or it draws numbers; one process of {compute.processes} trains"
+        )
+        return work(replace(compute, processes=1), log, journal)
+    found = train_together(work, what=what, compute=compute, log=log, journal=journal)
+    return {part: found[part] for part in model.parts}
+
+
+@dataclass(frozen=True)
+class _Update:
+    """`update` as it is handed to other processes."""
+
+    config: StreamConfig
+    model: ModelConfig
+    key: str
+    network: Network
+    previous: Mapping[str, bytes]
+
+    def __call__(
+        self, compute: Compute, log: Callable[[str], object], journal: Journal | None
+    ) -> dict[str, dict[int, Checkpoint]]:
+        previous = {part: CHECKPOINTS.load(payload) for part, payload in self.previous.items()}
+        return update(
+            self.config,
+            self.model,
+            self.key,
+            network=self.network,
+            previous=previous,
+            compute=compute,
+            log=log,
+            journal=journal,
+        )
 
 
 def _of_seed(checkpoints: BySeed, seed: int) -> Checkpoint:

@@ -27,6 +27,8 @@ class DLinear(Forecaster):
         InputError: the kernel is even or below 1.
     """
 
+    hops = 0
+
     def __init__(self, shape: SeriesShape, *, kernel: int = 5) -> None:
         super().__init__()
         if kernel < 1 or kernel % 2 == 0:

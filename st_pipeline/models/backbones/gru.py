@@ -29,6 +29,8 @@ class GRU(Forecaster):
         InputError: an option below 1.
     """
 
+    hops = 0
+
     def __init__(self, shape: SeriesShape, *, hidden: int = 64, layers: int = 1) -> None:
         super().__init__()
         check_least("gru", hidden=hidden, layers=layers)

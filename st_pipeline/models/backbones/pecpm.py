@@ -39,6 +39,8 @@ class PECPM(FlatWindow):
         InputError: beta is negative.
     """
 
+    hops = 2
+
     attention_labels: AttentionLabels | None
 
     def __init__(self, shape: SeriesShape, *, patterns: int = 64, hidden: int = 64, beta: float = 1.0) -> None:

@@ -35,6 +35,8 @@ class STGNN(Forecaster):
         context: further columns of the embedding that only prompts fill: what is particular to a sensor.
     """
 
+    hops = 2
+
     def __init__(self, shape: SeriesShape, *, hidden: int = 64, calendar: bool = False, context: int = 0) -> None:
         super().__init__()
         self.shape = shape

@@ -36,6 +36,8 @@ class STID(Forecaster):
         InputError: a size below 1, or a dropout outside 0 to 1.
     """
 
+    hops = 0
+
     def __init__(
         self,
         shape: SeriesShape,

@@ -35,6 +35,8 @@ class STKEC(FlatWindow):
             clusters are set the clustering loss is part of the training loss.
     """
 
+    hops = 2
+
     node_clusters: Tensor | None
 
     def __init__(self, shape: SeriesShape, *, patterns: int = 24, hidden: int = 64, published: bool = True) -> None:

@@ -15,7 +15,7 @@ from st_pipeline.errors import InputError
 from st_pipeline.training import compute as module
 from st_pipeline.training.compute import GIB, Compute
 
-SETTINGS = ("DEVICE", "FALLBACK", "THREADS", "MEMORY_GIB", "SAVE_EVERY")
+SETTINGS = ("DEVICE", "FALLBACK", "THREADS", "MEMORY_GIB", "SAVE_EVERY", "PROCESSES")
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +39,7 @@ def no_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"device": "CPU"}, "device is 'CPU'"),
         ({"fallback": "gpu"}, "fallback is 'gpu'; expected fail or cpu"),
         ({"threads": 0}, "threads is 0; expected at least 1"),
+        ({"processes": 0}, "processes is 0; expected at least 1"),
         ({"memory_gib": 0.0}, "memory_gib is 0.0; expected a number above 0"),
         ({"memory_gib": -2.0}, "memory_gib is -2.0"),
         ({"memory_gib": math.nan}, "memory_gib is nan"),
@@ -56,6 +57,7 @@ def test_bad_settings_are_told(settings, problem: str) -> None:
         ("DEVICE", "tpu", "ST_PIPELINE_DEVICE"),
         ("FALLBACK", "maybe", "ST_PIPELINE_FALLBACK"),
         ("THREADS", "two", "ST_PIPELINE_THREADS is 'two'; expected a whole number"),
+        ("PROCESSES", "two", "ST_PIPELINE_PROCESSES is 'two'; expected a whole number"),
         ("THREADS", "1.5", "ST_PIPELINE_THREADS is '1.5'; expected a whole number"),
         ("THREADS", "-1", "expected at least 1"),
         ("MEMORY_GIB", "4GB", "ST_PIPELINE_MEMORY_GIB is '4GB'; expected a number"),
@@ -73,7 +75,7 @@ def test_bad_environment_variables_are_told_by_name(monkeypatch, name: str, text
 
 def test_settings_come_from_the_environment(monkeypatch) -> None:
     assert Compute.from_environment() == Compute()
-    for name, text in zip(SETTINGS, ("cpu", "cpu", "3", "1.5", "7"), strict=True):
+    for name, text in zip(SETTINGS, ("cpu", "cpu", "3", "1.5", "7", "2"), strict=True):
         monkeypatch.setenv(f"ST_PIPELINE_{name}", text)
     assert Compute.from_environment() == Compute("cpu", "cpu", 3, memory_gib=1.5, save_every=7)
 
