@@ -77,7 +77,7 @@ def test_settings_come_from_the_environment(monkeypatch) -> None:
     assert Compute.from_environment() == Compute()
     for name, text in zip(SETTINGS, ("cpu", "cpu", "3", "1.5", "7", "2"), strict=True):
         monkeypatch.setenv(f"ST_PIPELINE_{name}", text)
-    assert Compute.from_environment() == Compute("cpu", "cpu", 3, memory_gib=1.5, save_every=7)
+    assert Compute.from_environment() == Compute("cpu", "cpu", 3, memory_gib=1.5, save_every=7, processes=2)
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:7"])
