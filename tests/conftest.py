@@ -181,9 +181,38 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     space.streams.mkdir()
     for name, value in space.environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    for name in ("DAGSTER_HOME", "ST_PIPELINE_LAKE"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     return space
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[dict[str, str]]:
+    """The environment of a real S3 server on loopback, with an empty bucket `lake`."""
+    server = pytest.importorskip("moto.server", reason="no S3 server: moto is not installed")
+    import boto3
+
+    store = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    store.start()
+    host, port = store.get_host_and_port()
+    keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
+    environment = {**keys, "AWS_ENDPOINT_URL": f"http://{host}:{port}"}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        boto3.client("s3").create_bucket(Bucket="lake")
+    yield environment
+    store.stop()
+
+
+@pytest.fixture
+def bucket(object_store: dict[str, str], workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A workspace's lake in the object store, at a prefix of its own; its URL."""
+    url = f"s3://lake/{workspace.folder.name}"
+    for name, value in {**object_store, "ST_PIPELINE_LAKE": url}.items():
+        monkeypatch.setenv(name, value)
+    return url
 
 
 @pytest.fixture(scope="session")

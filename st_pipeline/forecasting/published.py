@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from st_pipeline.errors import InputError
 from st_pipeline.forecasting.issue import QUANTILES, SCHEMA, TIME
-from st_pipeline.storage import FRAME, Lake, digest, digest_of
+from st_pipeline.storage import FRAME, Lake, Place, digest, digest_of
 
 PUBLISHED = {**SCHEMA, "vintage": pl.Int16(), "knowledge_time": TIME}
 FORECAST = ["issued_at", "sensor_id"]  # of one vintage: rows that stand and fall together
@@ -28,7 +27,8 @@ class Published:
     """The forecasts of a period as they were found, and the digest of their file; None if there was none."""
 
     rows: pl.DataFrame
-    path: Path
+    lake: Lake
+    path: Place
     digest: str | None
 
     @classmethod
@@ -39,23 +39,23 @@ class Published:
             InputError: the file is damaged, or has other columns.
         """
         path = lake.path(key, period, FRAME.extension)
-        found = _digest(path)
+        found = _digest(lake, path)
         if found is None:
-            return cls(pl.DataFrame(schema=PUBLISHED), path, None)
+            return cls(pl.DataFrame(schema=PUBLISHED), lake, path, None)
         rows = lake.read(key, period, FRAME)
         if rows.schema != pl.Schema(PUBLISHED):
             raise InputError(
                 f"{path}: its columns are {', '.join(rows.columns)}; expected {', '.join(PUBLISHED)} as this version "
                 "writes them; move the file away to issue the forecasts anew"
             )
-        return cls(rows, path, found)
+        return cls(rows, lake, path, found)
 
     def check(self) -> None:
         """
         Raises:
             InputError: another process has written the file since it was read.
         """
-        if _digest(self.path) != self.digest:
+        if _digest(self.lake, self.path) != self.digest:
             raise InputError(
                 f"{self.path}: another process has published forecasts since this one read the file; "
                 "theirs are kept and nothing is written; run it again"
@@ -125,15 +125,13 @@ def _differs(name: str) -> pl.Expr:
     return apart.fill_null(False) | (old.is_null() != new.is_null())
 
 
-def _digest(path: Path) -> str | None:
+def _digest(lake: Lake, path: Place) -> str | None:
     """Of a file's content; None if there is none.
 
     Raises:
         InputError: it cannot be read.
     """
     try:
-        return digest(path.read_bytes())
+        return digest(lake.files.read(path))
     except FileNotFoundError:
         return None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
