@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -189,21 +190,15 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
 
 @pytest.fixture(scope="session")
 def object_store() -> Iterator[dict[str, str]]:
-    """The environment of a real S3 server on loopback, with an empty bucket `lake`."""
-    server = pytest.importorskip("moto.server", reason="no S3 server: moto is not installed")
-    import boto3
+    """The environment of clients of a real S3 server on loopback, with a bucket `lake`."""
+    from drills import services
 
-    store = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    store.start()
-    host, port = store.get_host_and_port()
-    keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
-    environment = {**keys, "AWS_ENDPOINT_URL": f"http://{host}:{port}"}
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in environment.items():
-            patch.setenv(name, value)
-        boto3.client("s3").create_bucket(Bucket="lake")
-    yield environment
-    store.stop()
+    with ExitStack() as stack:
+        try:
+            environment = stack.enter_context(services.object_store())
+        except services.Missing as missing:
+            pytest.skip(f"no S3 server: {missing}")
+        yield environment
 
 
 @pytest.fixture
