@@ -18,7 +18,7 @@ AGAIN = 0.2  # of the time after which a step is given out again: until one that
 PATIENCE = 3.0  # seconds that the other workers have to answer
 
 
-class Step(Task):  # type: ignore[misc]
+class Step(Task):
     """One step; one that comes a second time waits while it goes on elsewhere, and goes when it is done."""
 
     max_retries = None

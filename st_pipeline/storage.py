@@ -152,6 +152,11 @@ class Folder:
         return {path.relative_to(folder).as_posix(): facts for path, facts in found.items() if facts}
 
 
+def files_at(place: Place) -> Any:
+    """What reads and writes files there: `Folder` or `Bucket`."""
+    return Folder() if isinstance(place, Path) else Bucket()
+
+
 @dataclass(frozen=True)
 class Lake:
     """Files at `<stream>/[<model>/]<asset>/<period>.<ext>` under the root, without periods `<stream>/<asset>.<ext>`.
@@ -162,13 +167,9 @@ class Lake:
     root: Place
 
     @property
-    def is_local(self) -> bool:
-        return isinstance(self.root, Path)
-
-    @property
     def files(self) -> Any:
         """What reads and writes the files of this lake: `Folder` or `Bucket`."""
-        return Folder() if self.is_local else Bucket()
+        return files_at(self.root)
 
     def path(self, key: tuple[str, ...], period: str | None, extension: str) -> Place:
         """Where an asset lies.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from st_pipeline.errors import InputError
 from st_pipeline.forecasting.issue import QUANTILES, SCHEMA, TIME
-from st_pipeline.storage import FRAME, Lake, Place, digest, digest_of
+from st_pipeline.storage import FRAME, Lake, Place, digest, digest_of, files_at
 
 PUBLISHED = {**SCHEMA, "vintage": pl.Int16(), "knowledge_time": TIME}
 FORECAST = ["issued_at", "sensor_id"]  # of one vintage: rows that stand and fall together
@@ -27,7 +27,6 @@ class Published:
     """The forecasts of a period as they were found, and the digest of their file; None if there was none."""
 
     rows: pl.DataFrame
-    lake: Lake
     path: Place
     digest: str | None
 
@@ -39,23 +38,23 @@ class Published:
             InputError: the file is damaged, or has other columns.
         """
         path = lake.path(key, period, FRAME.extension)
-        found = _digest(lake, path)
+        found = _digest(path)
         if found is None:
-            return cls(pl.DataFrame(schema=PUBLISHED), lake, path, None)
+            return cls(pl.DataFrame(schema=PUBLISHED), path, None)
         rows = lake.read(key, period, FRAME)
         if rows.schema != pl.Schema(PUBLISHED):
             raise InputError(
                 f"{path}: its columns are {', '.join(rows.columns)}; expected {', '.join(PUBLISHED)} as this version "
                 "writes them; move the file away to issue the forecasts anew"
             )
-        return cls(rows, lake, path, found)
+        return cls(rows, path, found)
 
     def check(self) -> None:
         """
         Raises:
             InputError: another process has written the file since it was read.
         """
-        if _digest(self.lake, self.path) != self.digest:
+        if _digest(self.path) != self.digest:
             raise InputError(
                 f"{self.path}: another process has published forecasts since this one read the file; "
                 "theirs are kept and nothing is written; run it again"
@@ -125,13 +124,13 @@ def _differs(name: str) -> pl.Expr:
     return apart.fill_null(False) | (old.is_null() != new.is_null())
 
 
-def _digest(lake: Lake, path: Place) -> str | None:
+def _digest(path: Place) -> str | None:
     """Of a file's content; None if there is none.
 
     Raises:
         InputError: it cannot be read.
     """
     try:
-        return digest(lake.files.read(path))
+        return digest(files_at(path).read(path))
     except FileNotFoundError:
         return None

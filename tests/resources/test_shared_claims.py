@@ -118,7 +118,10 @@ def test_a_database_that_is_away_is_one_sentence(workspace: Any, monkeypatch: py
     folder = workspace.home / "dagster"
     folder.mkdir(parents=True)
     shutil.copy(Path(__file__).resolve().parents[2] / "deploy" / "dagster.yaml", folder)
-    for address, reason in ((None, "ST_PIPELINE_POSTGRES"), ("postgresql://u:secret@127.0.0.1:9/x", "too many retries for DB connection")):
+    for address, reason in (
+        (None, "ST_PIPELINE_POSTGRES"),
+        ("postgresql://u:secret@127.0.0.1:9/x", "too many retries for DB connection"),
+    ):
         monkeypatch.delenv("ST_PIPELINE_POSTGRES", raising=False)
         if address:
             monkeypatch.setenv("ST_PIPELINE_POSTGRES", address)
