@@ -87,13 +87,13 @@ def test_a_damaged_object_is_one_sentence(bucket: str) -> None:
 
 
 def test_publishing_refuses_what_another_process_has_published(bucket: str) -> None:
-    found = Published.read(lake(), "net", "2024")
+    found = Published.read(lake(), ("net", "forecast"), "2024")
     found.check()
     lake().write(("net", "forecast"), "2024", FRAME, dump_frame(TABLE))
     with pytest.raises(InputError, match=f"{bucket}/net/forecast/2024.parquet: another process has published"):
         found.check()
     with pytest.raises(InputError, match="its columns are file, number"):
-        Published.read(lake(), "net", "2024")
+        Published.read(lake(), ("net", "forecast"), "2024")
 
 
 def test_landed_rows_name_their_files(bucket: str) -> None:
