@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -100,37 +100,34 @@ def launch(server: Server) -> str:
     return str(answer["launchPartitionBackfill"]["backfillId"])
 
 
-def trainer(url: str) -> tuple[int, str] | None:
-    """Process and run that hold the claim of a period; None while nobody does."""
-    import psycopg2
-
-    connection = psycopg2.connect(url)
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted")
-            held = cursor.fetchone()
-            if not (held and held[0]):  # nor need there be tables yet
-                return None
-            cursor.execute("SELECT key, value FROM kvs WHERE key LIKE 'st_pipeline/holder/%' ORDER BY key DESC")
-            row = cursor.fetchone()
-    finally:
-        connection.close()
-    if not row:
-        return None
-    document = json.loads(row[1])
-    return int(document["pid"]), str(document["run"])
+def trainer(connection: Any) -> int | None:
+    """The process that holds the claim of a period; None while nobody does."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted")
+        if not cursor.fetchone()[0]:  # nor need there be tables yet
+            return None
+        cursor.execute("SELECT value FROM kvs WHERE key LIKE 'st_pipeline/holder/%' ORDER BY key DESC")
+        row = cursor.fetchone()
+    return int(json.loads(row[0])["pid"]) if row else None
 
 
 def kill_the_trainer(url: str, workers: list[subprocess.Popen[bytes]]) -> int:
-    """Wait until somebody trains, kill that worker with all its processes; returns which one it was."""
+    """Wait until somebody trains, kill that worker with all its processes; returns which one it was.
+
+    Raises:
+        TimeoutError: nobody trains.
+    """
+    import psycopg2
+
     deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        if found := trainer(url):
-            group = os.getpgid(found[0])
-            number = [worker.pid for worker in workers].index(group)
-            end(workers[number])
-            return number
-        time.sleep(0.05)
+    with closing(psycopg2.connect(url)) as connection:
+        connection.autocommit = True
+        while time.monotonic() < deadline:
+            if found := trainer(connection):
+                number = [worker.pid for worker in workers].index(os.getpgid(found))
+                end(workers[number])
+                return number
+            time.sleep(0.1)
     raise TimeoutError("nobody trained")
 
 
