@@ -12,7 +12,11 @@ def tidy_home(context: dg.OpExecutionContext) -> None:
     context.add_output_metadata({row["kind"]: row["count"] for row in summary(items)})
 
 
-@dg.job(name="housekeeping", description="Keeps the home small; results and the newest records are never touched.")
+@dg.job(
+    name="housekeeping",
+    executor_def=dg.in_process_executor,
+    description="Keeps the home small; results and the newest records are never touched.",
+)
 def housekeeping_job() -> None:
     tidy_home()
 

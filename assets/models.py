@@ -9,6 +9,7 @@ import dagster as dg
 from assets.common import StreamAssets, encoded
 from assets.pictures import picture
 from resources.compute import ComputeResource
+from resources.executors import GPU, QUEUE
 from resources.failures import user_errors
 from resources.lake import HISTORY, PREVIOUS
 from resources.training import training
@@ -60,6 +61,7 @@ def model_asset(of: StreamAssets, model: ModelConfig) -> dg.AssetsDefinition:
         internal_asset_deps={part: _parents(of, model, part) for part in model.parts},
         partitions_def=of.partitions,
         pool=POOL,
+        op_tags={QUEUE: GPU},
     )
     def train(context: dg.AssetExecutionContext, compute: ComputeResource, **inputs: Any) -> Iterator[dg.Output[Any]]:
         from st_pipeline.training.checkpoint import CHECKPOINTS, digest_of_seeds

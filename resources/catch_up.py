@@ -16,7 +16,7 @@ from st_pipeline.forecasting.serving import why_frozen
 from st_pipeline.landing.periods import may_train
 from st_pipeline.landing.watch import Watch
 from st_pipeline.periods import Period
-from st_pipeline.storage import lake
+from st_pipeline.storage import FRAME, lake
 from st_pipeline.streams import Stream
 
 STEP, STAGE = "st_pipeline/step", "st_pipeline/stage"
@@ -101,7 +101,7 @@ class CatchUp:
         landed, made, results = self.stages
         over = not frozen and may_train(self.stream, period, lake(), now)
         whole = self._step(watch, period.key, "all", [*landed, *made, *results])
-        there = lake().path((self.stream.name, "raw_readings"), period.key, "parquet").is_file()
+        there = lake().exists((self.stream.name, "raw_readings"), period.key, FRAME)
         if over and (not there or self._last(whole.name)):
             plan = [("all", list(whole.keys))]
         else:

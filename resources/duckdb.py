@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
 
 import dagster as dg
 import duckdb
@@ -31,17 +32,22 @@ class DuckDBResource(dg.ConfigurableResource):
 
 def create_views(connection: duckdb.DuckDBPyConnection) -> list[str]:
     """Make the views; returns their names."""
-    root = lake().root
+    store = lake()
+    if not isinstance(store.root, Path):
+        connection.register_filesystem(store.root.fs)
     made: list[str] = []
-    folders = {file.parent for file in root.glob("*/**/*.parquet")} if root.is_dir() else set()
-    for folder in sorted(folders):
-        stream, *rest = folder.relative_to(root).parts
+    tables = [
+        PurePosixPath(name) for name in store.files.below(store.root) if name.endswith(".parquet") and "/" in name
+    ]
+    for folder in sorted({table.parent for table in tables}):
+        stream, *rest = folder.parts
         connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{stream}"')
         if not rest:
-            for file in sorted(folder.glob("*.parquet")):
-                made.append(_view(connection, stream, file.stem, f"SELECT * FROM read_parquet({_text(str(file))})"))
+            for table in (one for one in tables if one.parent == folder):
+                select = f"SELECT * FROM read_parquet({_text(str(store.root / table))})"
+                made.append(_view(connection, stream, table.stem, select))
             continue
-        files = f"read_parquet({_text(str(folder / '*.parquet'))}, filename = true, union_by_name = true)"
+        files = f"read_parquet({_text(str(store.root / folder / '*.parquet'))}, filename = true, union_by_name = true)"
         select = f"SELECT * EXCLUDE (filename), parse_filename(filename, true) AS file_period FROM {files}"
         made.append(_view(connection, stream, "_".join(rest), select))
     return made

@@ -24,7 +24,7 @@ from dagster._core.storage.tags import BACKFILL_ID_TAG
 from resources.event_log import INDEX, EventLog, compact
 from resources.launcher import BEGUN, death_of
 from st_pipeline.errors import InputError
-from st_pipeline.storage import ABANDONED, home
+from st_pipeline.storage import ABANDONED, home, lake
 
 DAY = 86400.0
 ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
@@ -201,9 +201,14 @@ def _training_states(limits: Limits, now: float) -> Iterator[Item]:
     for folder in sorted(path for path in root.glob("*/*/*") if path.is_dir()):
         stream, model, period = folder.relative_to(root).parts
         newest, size = _measure(folder)
-        stored = (home() / "lake" / stream / model).glob(f"*/{period}.safetensors")
-        if now - newest > limits.states * DAY or any(file.stat().st_mtime > newest for file in stored):
+        if now - newest > limits.states * DAY or _stored_at(stream, model, period) > newest:
             yield Item("training states", f"{stream}/{model} of {period}", size, partial(_remove_states, folder))
+
+
+def _stored_at(stream: str, model: str, period: str) -> float:
+    """When the newest part of a model's period was stored; 0 if none is."""
+    found = lake().files.below(lake().root / stream / model)
+    return max((at / 1e9 for name, (_, at) in found.items() if name.endswith(f"/{period}.safetensors")), default=0.0)
 
 
 def _remove_states(folder: Path) -> None:

@@ -42,10 +42,16 @@ def open_instance() -> dg.DagsterInstance:
         try:
             return dg.DagsterInstance.get()
         except Exception as error:  # Dagster reports a bad dagster.yaml in many ways
-            reason = str(error).strip().splitlines()[0]
-    if "OperationalError" in reason:
+            reason = _reason(error)
+    if "OperationalError" in reason and "psycopg2" not in reason:
         raise _closed(folder, reason)
     raise InputError(f"{folder / 'dagster.yaml'}: the Dagster instance cannot be opened: {reason}")
+
+
+def _reason(error: Exception) -> str:
+    """The line that says it: where a setting comes from the environment and is not there, that is not the first."""
+    lines = str(error).strip().splitlines()
+    return next((line.strip() for line in lines if "environment variable" in line), lines[0])
 
 
 def make_instance() -> Path:

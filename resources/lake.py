@@ -65,7 +65,8 @@ class LakeIOManager(dg.IOManager):
             described = self.codec.describe(obj.value) if self.codec.describe else b""
             path = lake().write(key, period, self.codec, obj.payload, description=described)
         tell("/".join(key) + (f" of {period}" if period else ""), WRITTEN)
-        context.add_output_metadata({"path": dg.MetadataValue.path(str(path)), "bytes": path.stat().st_size})
+        stored = lake().stat(key, period, self.codec)
+        context.add_output_metadata({"path": dg.MetadataValue.path(str(path)), "bytes": stored[0] if stored else 0})
 
     def load_input(self, context: dg.InputContext) -> Any:
         with user_errors():

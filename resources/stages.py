@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from fnmatch import fnmatch
 
 import dagster as dg
 from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
@@ -48,11 +49,12 @@ def stale_among(staleness: Staleness, keys: Sequence[dg.AssetKey], period: str |
     return [key for key in keys if key in chosen]
 
 
-def files_of(graph: BaseAssetGraph, key: dg.AssetKey, period: str | None) -> Iterator[object]:
-    """The lake's files of an asset; the description beside a trained part is none."""
-    folder = lake().path(tuple(key.path), period, "x").parent
-    trained = len(key.path) == 3 and graph.get(key).pools
-    return folder.glob(f"{period or key.path[-1]}.{'safetensors' if trained else '*'}")
+def files_of(graph: BaseAssetGraph, key: dg.AssetKey, period: str | None) -> Iterator[str]:
+    """Names of the lake's files of an asset; the description beside a trained part is none."""
+    store, trained = lake(), len(key.path) == 3 and graph.get(key).pools
+    pattern = f"{period or key.path[-1]}.{'safetensors' if trained else '*'}"
+    names = store.files.names(store.path(tuple(key.path), period, "x").parent)
+    return (name for name in names if fnmatch(name, pattern))
 
 
 def is_behind(instance: dg.DagsterInstance, graph: BaseAssetGraph, key: dg.AssetKey) -> bool:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from resources.failures import user_errors
+from resources.shared_claims import claimed_for_all
 from st_pipeline.errors import InputError
 
 if TYPE_CHECKING:
@@ -36,15 +37,25 @@ def training(context: dg.AssetExecutionContext, *, stream: str, model: str, ever
     what = f"{stream}/{model} of {period}"
 
     def is_over(run: str) -> bool:
+        if run == context.run.run_id:  # of a worker that is gone, whose step was given out again
+            return True
         known = context.instance.get_run_by_id(run)
         return known is None or known.is_finished
 
     with user_errors():
-        lock = folder / f"{period}.lock"
-        with claimed(lock, what=what, run=context.run.run_id, is_over=is_over) as claim:
+        lock, run = folder / f"{period}.lock", context.run.run_id
+        with (
+            claimed(lock, what=what, run=run, is_over=is_over) as claim,
+            claimed_for_all(context.instance, what=what, run=run, is_over=is_over) as check_for_all,
+        ):
             _refuse_second(context, what)
             _remove_earlier(folder, period)
-            yield Journal(folder / period, every=every, check=claim.check, log=context.log.info)
+
+            def check() -> None:
+                claim.check()
+                check_for_all()
+
+            yield Journal(folder / period, every=every, check=check, log=context.log.info)
 
 
 def _refuse_second(context: dg.AssetExecutionContext, what: str) -> None:

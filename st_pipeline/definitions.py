@@ -16,6 +16,7 @@ from checks.gate import ExpectationGate
 from checks.results import result_checks
 from resources.compute import ComputeResource
 from resources.duckdb import DuckDBResource
+from resources.executors import executor
 from resources.lake import io_managers
 from resources.pools import wait_asleep
 from resources.retries import lost_retries
@@ -58,7 +59,7 @@ def build() -> dg.Definitions:
             "duckdb": DuckDBResource(),
             "gate": ExpectationGate(),
         },
-        executor=dg.in_process_executor,
+        executor=executor(),
     )
 
 

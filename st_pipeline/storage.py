@@ -13,15 +13,20 @@ from glob import escape
 from hashlib import blake2b
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 from uuid import uuid4
 
 import polars as pl
 
 from st_pipeline.errors import InputError
 from st_pipeline.formats import content, stamp
+from st_pipeline.object_store import Bucket, open_bucket
+
+if TYPE_CHECKING:
+    from upath import UPath
 
 T = TypeVar("T")
+Place: TypeAlias = "Path | UPath"  # where a file of a lake lies
 ABANDONED = 3600.0  # seconds after which nobody is writing a temporary file any more
 SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 
@@ -116,13 +121,57 @@ JSON: Codec[Any] = Codec("json", dump_json, json.loads)
 HTML: Codec[str] = Codec("html", str.encode, bytes.decode)
 
 
+class Folder:
+    """Files of a lake that are files."""
+
+    def read(self, place: Path) -> bytes:
+        try:
+            return place.read_bytes()
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise InputError(f"{place}: cannot be read: {error.strerror or error}") from None
+
+    def write(self, place: Path, payload: bytes) -> None:
+        write_atomic(place, payload)
+
+    def stat(self, place: Path) -> tuple[int, int] | None:
+        """Bytes and time of change in nanoseconds; None if it is no file."""
+        if not place.is_file():
+            return None
+        found = place.stat()
+        return found.st_size, found.st_mtime_ns
+
+    def names(self, folder: Path) -> list[str]:
+        """Names of the files in a folder; none if there is no such folder."""
+        return [path.name for path in folder.glob("*")]
+
+    def below(self, folder: Path) -> dict[str, tuple[int, int]]:
+        """All files below a folder by relative path, with bytes and time of change."""
+        found = {path: self.stat(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+        return {path.relative_to(folder).as_posix(): facts for path, facts in found.items() if facts}
+
+
+def files_at(place: Place) -> Any:
+    """What reads and writes files there: `Folder` or `Bucket`."""
+    return Folder() if isinstance(place, Path) else Bucket()
+
+
 @dataclass(frozen=True)
 class Lake:
-    """Files at `<stream>/[<model>/]<asset>/<period>.<ext>` under the root, without periods `<stream>/<asset>.<ext>`."""
+    """Files at `<stream>/[<model>/]<asset>/<period>.<ext>` under the root, without periods `<stream>/<asset>.<ext>`.
 
-    root: Path
+    The root is a folder, or a place in an object store.
+    """
 
-    def path(self, key: tuple[str, ...], period: str | None, extension: str) -> Path:
+    root: Place
+
+    @property
+    def files(self) -> Any:
+        """What reads and writes the files of this lake: `Folder` or `Bucket`."""
+        return files_at(self.root)
+
+    def path(self, key: tuple[str, ...], period: str | None, extension: str) -> Place:
         """Where an asset lies.
 
         Raises:
@@ -136,17 +185,35 @@ class Lake:
         return self.root.joinpath(*parts[:-1], f"{parts[-1]}.{extension}")
 
     def exists(self, key: tuple[str, ...], period: str | None, codec: Codec[Any]) -> bool:
-        return self.path(key, period, codec.extension).is_file()
+        return self.stat(key, period, codec) is not None
+
+    def stat(self, key: tuple[str, ...], period: str | None, codec: Codec[Any]) -> tuple[int, int] | None:
+        """Bytes of an asset's file and its time of change in nanoseconds; None if it is not there."""
+        found: tuple[int, int] | None = self.files.stat(self.path(key, period, codec.extension))
+        return found
 
     def write(
         self, key: tuple[str, ...], period: str | None, codec: Codec[T], payload: bytes, *, description: bytes = b""
-    ) -> Path:
+    ) -> Place:
         """Write a value's bytes, and its description beside them if it has one."""
         path = self.path(key, period, codec.extension)
-        write_atomic(path, stamp(payload, codec.extension))
+        self.files.write(path, stamp(payload, codec.extension))
         if description:
-            write_atomic(path.with_name(f"{path.stem}.json"), description)
+            self.files.write(path.with_name(f"{path.stem}.json"), description)
         return path
+
+    def payload(self, key: tuple[str, ...], period: str | None, codec: Codec[Any]) -> bytes:
+        """A value's bytes, as they were given to `write`.
+
+        Raises:
+            FileNotFoundError: it is not there.
+            InputError: it cannot be read, or is of a newer version.
+        """
+        path = self.path(key, period, codec.extension)
+        try:
+            return content(self.files.read(path), codec.extension)
+        except InputError as error:
+            raise InputError(_at(path, error)) from None
 
     def read(self, key: tuple[str, ...], period: str | None, codec: Codec[T]) -> T:
         """The value of an asset.
@@ -156,29 +223,47 @@ class Lake:
         """
         path = self.path(key, period, codec.extension)
         try:
-            payload = path.read_bytes()
+            payload = self.payload(key, period, codec)
         except FileNotFoundError:
             name = "/".join(key) + (f" of {period}" if period else "")
             raise InputError(f"{path}: not there; materialise {name} first") from None
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
         try:
-            return codec.load(content(payload, codec.extension))
+            return codec.load(payload)
         except InputError as error:
-            raise InputError(f"{path}: {error}") from None
+            raise InputError(_at(path, error)) from None
         except (Exception, pl.exceptions.PanicException) as error:  # any decoder's complaint means the same to the user
             reason = f"{type(error).__name__}: {error}"[:200]
             raise InputError(f"{path}: damaged ({reason}); materialise it again") from None
 
+    def scan(self, key: tuple[str, ...], period: str | None) -> pl.LazyFrame:
+        """A table of which only what is asked for is decoded; of an object store all bytes are fetched.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        path = self.path(key, period, FRAME.extension)
+        return pl.scan_parquet(path if isinstance(path, Path) else BytesIO(self.files.read(path)))
+
     def periods(self, key: tuple[str, ...], extension: str) -> list[str]:
         """Keys of the periods whose file exists, in order."""
-        folder = self.path(key, "0", extension).parent
-        return sorted(path.stem for path in folder.glob(f"*.{extension}") if not path.name.startswith("."))
+        names = self.files.names(self.path(key, "0", extension).parent)
+        ending = f".{extension}"
+        return sorted(name.removesuffix(ending) for name in names if name.endswith(ending) and not name.startswith("."))
+
+
+def _at(path: Place, error: InputError) -> str:
+    """A complaint that says which file it is of."""
+    return str(error) if str(error).startswith(str(path)) else f"{path}: {error}"
 
 
 def lake() -> Lake:
-    """The lake under `ST_PIPELINE_HOME`."""
-    return Lake(home() / "lake")
+    """The lake: `ST_PIPELINE_LAKE`, a folder or `s3://bucket/prefix`; by default `lake` under `ST_PIPELINE_HOME`.
+
+    Raises:
+        InputError: the address is of another kind, or what it needs is not installed.
+    """
+    where = os.environ.get("ST_PIPELINE_LAKE") or str(home() / "lake")
+    return Lake(open_bucket(where) if "://" in where else Path(where).resolve())
 
 
 def encode_metadata(document: Mapping[str, Any]) -> dict[str, str]:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -181,9 +182,32 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     space.streams.mkdir()
     for name, value in space.environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    for name in ("DAGSTER_HOME", "ST_PIPELINE_LAKE"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     return space
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[dict[str, str]]:
+    """The environment of clients of a real S3 server on loopback, with a bucket `lake`."""
+    from drills import services
+
+    with ExitStack() as stack:
+        try:
+            environment = stack.enter_context(services.object_store())
+        except services.Missing as missing:
+            pytest.skip(f"no S3 server: {missing}")
+        yield environment
+
+
+@pytest.fixture
+def bucket(object_store: dict[str, str], workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A workspace's lake in the object store, at a prefix of its own; its URL."""
+    url = f"s3://lake/{workspace.folder.name}"
+    for name, value in {**object_store, "ST_PIPELINE_LAKE": url}.items():
+        monkeypatch.setenv(name, value)
+    return url
 
 
 @pytest.fixture(scope="session")

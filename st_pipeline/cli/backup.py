@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from st_pipeline.cli.output import console, print_json
-from st_pipeline.storage import home
+from st_pipeline.errors import InputError
+from st_pipeline.storage import home, lake
 
 MIB = 1 << 20
 
@@ -20,6 +21,7 @@ def backup(target: Path, as_json: bool) -> None:
     """Save the home in TARGET (.tar.zst or .tar.gz); servers and runs may go on meanwhile."""
     from resources.backup import back_up
 
+    _require_whole()
     manifest = back_up(home(), target, busy=_busy())
     document = _document(manifest, target)
     if as_json:
@@ -44,6 +46,23 @@ def restore(archive: Path, into: Path | None, as_json: bool) -> None:
         print_json(document)
     else:
         _print(str(folder), document)
+
+
+def _require_whole() -> None:
+    """
+    Raises:
+        InputError: results, or Dagster's records, do not lie in the home.
+    """
+    if (root := lake().root) != home() / "lake":
+        raise InputError(
+            f"a backup holds the home, and the results lie at {root}; save that with the means of the store "
+            "(versions, a copy of the bucket), and the database with pg_dump"
+        )
+    file = home() / "dagster" / "dagster.yaml"
+    if file.exists() and "postgres" in file.read_text(encoding="utf-8"):
+        raise InputError(
+            f"a backup holds the home, and Dagster's records lie in Postgres ({file}); save that with pg_dump"
+        )
 
 
 def _busy() -> str | None:

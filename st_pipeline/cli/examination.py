@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from st_pipeline.storage import home
+from st_pipeline.storage import home, lake
 
 MIB = 1 << 20
 LEAST_FILES = 1024  # open at a time: a server with a few runs needs some hundred
 PORT = 3000
 KINDS = {
-    "results": "lake",
     "raw files": "simulated",
     "training states": "resume",
     "events of runs": "dagster/history",
@@ -29,7 +28,9 @@ def disk_use() -> dict[str, str]:
     """MiB by kind of what lies in the home."""
     from st_pipeline.cli.gc import size_of
 
-    return {kind: f"{size_of(home() / folder) / MIB:.1f} MiB" for kind, folder in KINDS.items()}
+    found = {kind: f"{size_of(home() / folder) / MIB:.1f} MiB" for kind, folder in KINDS.items()}
+    root = lake().root
+    return {"results": f"{size_of(root) / MIB:.1f} MiB" if isinstance(root, Path) else f"not measured, {root}", **found}
 
 
 def locks(problems: list[str]) -> dict[str, Any]:
@@ -98,8 +99,10 @@ def machine(problems: list[str]) -> dict[str, Any]:
 
 
 def _newest() -> float:
-    """When the newest file of the lake's streams was written."""
-    return max((path.stat().st_mtime for path in (home() / "lake").glob("*/*") if path.exists()), default=0.0)
+    """When the newest file of the lake's streams was written; an object store has a clock of its own."""
+    root = lake().root
+    found = root.glob("*/*") if isinstance(root, Path) else ()
+    return max((path.stat().st_mtime for path in found if path.exists()), default=0.0)
 
 
 def _port() -> str:
@@ -114,7 +117,9 @@ def _port() -> str:
 
 def writable(problems: list[str]) -> None:
     """Tell of folders of the home that cannot be written."""
-    for folder in (home() / name for name in ("lake", "resume", "dagster", "simulated")):
+    root = lake().root
+    folders = [root] if isinstance(root, Path) else []
+    for folder in (*folders, *(home() / name for name in ("resume", "dagster", "simulated"))):
         if folder.is_dir() and (not os.access(folder, os.W_OK) or _read_only(folder)):
             problems.append(f"{folder} cannot be written; give this user the right to, or mount it for writing")
 

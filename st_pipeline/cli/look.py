@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -10,7 +9,7 @@ from rich.markup import escape
 
 from st_pipeline.cli.output import console, print_costs, print_json, print_leaderboard, print_table
 from st_pipeline.errors import InputError, closest
-from st_pipeline.storage import FRAME, HTML, JSON, lake
+from st_pipeline.storage import FRAME, HTML, JSON, Place, lake
 from st_pipeline.streams import Stream, find_stream, load_streams
 
 
@@ -112,7 +111,7 @@ def report(stream: str, period: str | None, as_json: bool) -> None:
     print_json({"stream": stream, "period": path.stem, "path": str(path)}) if as_json else click.echo(str(path))
 
 
-def report_path(stream: Stream, period: str | None) -> Path | None:
+def report_path(stream: Stream, period: str | None) -> Place | None:
     """The newest report, or that of a period; None if there is none at all.
 
     Raises:

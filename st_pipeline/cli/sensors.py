@@ -97,7 +97,7 @@ def _heard(config: StreamConfig) -> dict[str, frozenset[str]]:
         raise InputError(f"stream {config.name!r} has no readings yet; run `st-pipeline run {config.name}` first")
     found = {}
     for period in periods:
-        rows = pl.scan_parquet(lake().path(key, period, FRAME.extension)).filter(pl.col(flag) == "observed")
+        rows = lake().scan(key, period).filter(pl.col(flag) == "observed")
         found[period] = frozenset(rows.select(pl.col("sensor_id").cast(pl.String).unique()).collect().to_series())
     return found
 

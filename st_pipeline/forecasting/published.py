@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from st_pipeline.errors import InputError
 from st_pipeline.forecasting.issue import QUANTILES, SCHEMA, TIME
-from st_pipeline.storage import FRAME, Lake, digest, digest_of
+from st_pipeline.storage import FRAME, Lake, Place, digest, digest_of, files_at
 
 PUBLISHED = {**SCHEMA, "vintage": pl.Int16(), "knowledge_time": TIME}
 FORECAST = ["issued_at", "sensor_id"]  # of one vintage: rows that stand and fall together
@@ -28,7 +27,7 @@ class Published:
     """The forecasts of a period as they were found, and the digest of their file; None if there was none."""
 
     rows: pl.DataFrame
-    path: Path
+    path: Place
     digest: str | None
 
     @classmethod
@@ -125,15 +124,13 @@ def _differs(name: str) -> pl.Expr:
     return apart.fill_null(False) | (old.is_null() != new.is_null())
 
 
-def _digest(path: Path) -> str | None:
+def _digest(path: Place) -> str | None:
     """Of a file's content; None if there is none.
 
     Raises:
         InputError: it cannot be read.
     """
     try:
-        return digest(path.read_bytes())
+        return digest(files_at(path).read(path))
     except FileNotFoundError:
         return None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None

@@ -13,9 +13,8 @@ from pydantic import ValidationError
 from st_pipeline.config import StreamConfig
 from st_pipeline.errors import InputError
 from st_pipeline.fields import Part
-from st_pipeline.formats import content
 from st_pipeline.model_config import ModelConfig
-from st_pipeline.storage import JSON, dump_json, lake
+from st_pipeline.storage import JSON, dump_json, home, lake
 
 ASSET = "champion"
 Action = Literal["promote", "rollback", "shadow", "unshadow", "freeze", "unfreeze"]
@@ -161,7 +160,7 @@ def stored_history(config: StreamConfig) -> tuple[Event, ...]:
     """
     path = lake().path((config.name, ASSET), None, JSON.extension)
     try:
-        return Document.model_validate_json(content(path.read_bytes(), JSON.extension)).history
+        return Document.model_validate_json(lake().payload((config.name, ASSET), None, JSON)).history
     except FileNotFoundError:
         marker = lock_file(config)
         if marker.exists() and marker.stat().st_size:
@@ -170,8 +169,6 @@ def stored_history(config: StreamConfig) -> tuple[Event, ...]:
                 f"or remove {marker} to begin anew with the champion of the stream file"
             ) from None
         return ()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))
@@ -193,5 +190,10 @@ def store(config: StreamConfig, found: Serving) -> bytes:
 
 
 def lock_file(config: StreamConfig) -> Path:
-    """The lock of the document, which holds something once a document was stored."""
-    return lake().path((config.name, ASSET), None, JSON.extension).with_name(f".{ASSET}.lock")
+    """The lock of the document, which holds something once a document was stored; of this machine if the lake is not.
+
+    Beside a document in an object store nothing can be locked.
+    """
+    path = lake().path((config.name, ASSET), None, JSON.extension)
+    folder = path.parent if isinstance(path, Path) else home() / "locks" / config.name
+    return folder / f".{ASSET}.lock"

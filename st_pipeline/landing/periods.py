@@ -10,7 +10,6 @@ import polars as pl
 
 from st_pipeline.data.inventory import facts
 from st_pipeline.errors import InputError
-from st_pipeline.formats import content
 from st_pipeline.periods import Calendar, Period
 from st_pipeline.readers.base import Reader
 from st_pipeline.storage import FRAME, Lake, digest
@@ -32,8 +31,8 @@ def landed_from(lake: Lake, stream: str, names: Iterable[str]) -> list[str]:
     wanted = set(names)
     found = []
     for period in lake.periods((stream, "raw_readings"), FRAME.extension):
-        path = lake.path((stream, "raw_readings"), period, FRAME.extension)
-        files = set(pl.scan_parquet(path).select(pl.col("file").cast(pl.String)).unique().collect()["file"])
+        rows = lake.scan((stream, "raw_readings"), period)
+        files = set(rows.select(pl.col("file").cast(pl.String)).unique().collect()["file"])
         if wanted & (files | {Path(label).name for label in files}):
             found.append(period)
     return found
@@ -51,11 +50,9 @@ def differs(stream: Stream, reader: Reader, lake: Lake, period: Period) -> bool:
 
 def _stored(lake: Lake, stream: str, name: str, period: str) -> str | None:
     try:
-        return digest(content(lake.path((stream, name), period, FRAME.extension).read_bytes(), FRAME.extension))
+        return digest(lake.payload((stream, name), period, FRAME))
     except FileNotFoundError:
         return None
-    except OSError as error:
-        raise InputError(f"{stream}/{name} of {period} cannot be read: {error.strerror or error}") from None
 
 
 def _now(reader: Reader, name: str, period: Period) -> str | None:
@@ -69,10 +66,10 @@ def is_over(period: Period, step_seconds: float, lake: Lake, stream: str, now: d
     """Whether a period's calendar end has passed, or the landed readings reach it."""
     if period.end <= (now or datetime.now(UTC)):
         return True
-    path = lake.path((stream, "raw_readings"), period.key, FRAME.extension)
-    if not path.is_file():
+    key = (stream, "raw_readings")
+    if not lake.exists(key, period.key, FRAME):
         return False
-    newest = pl.scan_parquet(path).select(pl.col("timestamp").max()).collect().item()
+    newest = lake.scan(key, period.key).select(pl.col("timestamp").max()).collect().item()
     if newest is None:
         return False
     end = period.end.astimezone(UTC) if newest.tzinfo else period.end.replace(tzinfo=None)

@@ -150,8 +150,8 @@ def _with_deferred(watch: Watch, lake: Lake, stream: str) -> Watch:
 
 
 def _landed_at(lake: Lake, stream: str, period: str) -> int:
-    path = lake.path((stream, "raw_readings"), period, FRAME.extension)
-    return path.stat().st_mtime_ns if path.exists() else 0
+    found = lake.stat((stream, "raw_readings"), period, FRAME)
+    return found[1] if found else 0
 
 
 def _in_line(watch: Watch, changed: set[str], begin: str, landed: list[str]) -> Watch:
