@@ -125,14 +125,14 @@ def test_which_issues_are_wanted() -> None:
 
 def test_a_file_that_another_process_has_written_is_left_alone(tmp_path: Path) -> None:
     lake = Lake(tmp_path)
-    before = Published.read(lake, "town", "2024")
+    before = Published.read(lake, ("town", "forecast"), "2024")
     assert before.rows.is_empty()
     before.check()
     theirs = FRAME.dump(nothing().with_news(rows(PLAIN), NOON))
     lake.write(KEY, "2024", FRAME, theirs)
     with pytest.raises(InputError, match="another process has published forecasts since"):
         before.check()
-    again = Published.read(lake, "town", "2024")
+    again = Published.read(lake, ("town", "forecast"), "2024")
     again.check()
     assert len(again.rows) == 6
     again.path.unlink()
@@ -144,4 +144,4 @@ def test_a_file_of_other_columns_is_refused(tmp_path: Path) -> None:
     lake = Lake(tmp_path)
     lake.write(KEY, "2024", FRAME, FRAME.dump(pl.DataFrame({"sensor": ["a"]})))
     with pytest.raises(InputError, match="its columns are sensor; expected sensor_id, issued_at"):
-        Published.read(lake, "town", "2024")
+        Published.read(lake, ("town", "forecast"), "2024")
