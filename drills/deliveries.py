@@ -8,8 +8,9 @@ from pathlib import Path
 
 import polars as pl
 
+from st_pipeline.files import write_atomic
 from st_pipeline.simulation import Scenario, write_stream
-from st_pipeline.storage import dump_frame, write_atomic
+from st_pipeline.storage import dump_frame
 
 
 class Deliveries:

@@ -18,7 +18,8 @@ import dagster as dg
 import yaml
 
 from resources.launcher import death_of, process_of
-from st_pipeline.storage import FRAME, JSON, Codec, write_atomic
+from st_pipeline.files import write_atomic
+from st_pipeline.storage import FRAME, JSON, Codec
 
 NAME = "drill"
 PERIODS = ("2024-01-01", "2024-01-08")

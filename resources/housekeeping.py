@@ -24,7 +24,8 @@ from dagster._core.storage.tags import BACKFILL_ID_TAG
 from resources.event_log import INDEX, EventLog, compact
 from resources.launcher import BEGUN, death_of
 from st_pipeline.errors import InputError
-from st_pipeline.storage import ABANDONED, home, lake
+from st_pipeline.files import ABANDONED
+from st_pipeline.storage import home, lake
 
 DAY = 86400.0
 ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]

@@ -11,7 +11,8 @@ from pathlib import Path
 import dagster as dg
 
 from st_pipeline.errors import InputError
-from st_pipeline.storage import home, write_atomic
+from st_pipeline.files import write_atomic
+from st_pipeline.storage import home
 
 TEMPLATE = Path(__file__).with_name("dagster.yaml")
 LOCK = ".opening.lock"

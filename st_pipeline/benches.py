@@ -12,7 +12,8 @@ import yaml
 
 from st_pipeline.errors import InputError, closest
 from st_pipeline.fields import as_spec
-from st_pipeline.storage import home, write_atomic
+from st_pipeline.files import write_atomic
+from st_pipeline.storage import home
 from st_pipeline.streams import FILE, Stream, load_stream
 
 SUFFIX = "_universality"

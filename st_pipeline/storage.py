@@ -5,20 +5,17 @@ from __future__ import annotations
 import json
 import os
 import re
-import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from glob import escape
 from hashlib import blake2b
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
-from uuid import uuid4
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 
 import polars as pl
 
 from st_pipeline.errors import InputError
+from st_pipeline.files import Folder
 from st_pipeline.formats import content, stamp
 from st_pipeline.object_store import Bucket, open_bucket
 
@@ -27,7 +24,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Place: TypeAlias = "Path | UPath"  # where a file of a lake lies
-ABANDONED = 3600.0  # seconds after which nobody is writing a temporary file any more
 SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 
 
@@ -49,48 +45,6 @@ def digest(payload: bytes) -> str:
 def digest_of(document: Any) -> str:
     """Digest of anything JSON can hold; keys are sorted, everything else is written as text."""
     return digest(json.dumps(document, sort_keys=True, default=str).encode())
-
-
-def write_atomic(path: Path, payload: bytes) -> None:
-    """Write by temporary file, flush and rename: readers see the old content or the new one, never a part.
-
-    Raises:
-        InputError: the folder cannot be written or the disk is full.
-    """
-    temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as file:
-            file.write(payload)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _flush_folder(path.parent)
-        _remove_leftovers(path)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise InputError(
-            f"{path}: cannot be written: {error.strerror or error}; what was there before is intact"
-        ) from None
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make renames in a folder outlast a power cut, where the file system can."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # not every file system flushes folders; the rename has happened
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _remove_leftovers(path: Path) -> None:
-    """Remove temporary files of this path whose writers were killed: those too old to be in the writing."""
-    for leftover in path.parent.glob(f".{escape(path.name)}.*.tmp"):
-        with suppress(OSError):  # another process may have removed it
-            if time.time() - leftover.stat().st_mtime > ABANDONED:
-                leftover.unlink()
 
 
 @dataclass(frozen=True)
@@ -121,38 +75,21 @@ JSON: Codec[Any] = Codec("json", dump_json, json.loads)
 HTML: Codec[str] = Codec("html", str.encode, bytes.decode)
 
 
-class Folder:
-    """Files of a lake that are files."""
+class Files(Protocol):
+    """What reads and writes the files of a lake, on a disk or in an object store."""
 
-    def read(self, place: Path) -> bytes:
-        try:
-            return place.read_bytes()
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise InputError(f"{place}: cannot be read: {error.strerror or error}") from None
+    def read(self, place: Any) -> bytes: ...
 
-    def write(self, place: Path, payload: bytes) -> None:
-        write_atomic(place, payload)
+    def write(self, place: Any, payload: bytes) -> None: ...
 
-    def stat(self, place: Path) -> tuple[int, int] | None:
-        """Bytes and time of change in nanoseconds; None if it is no file."""
-        if not place.is_file():
-            return None
-        found = place.stat()
-        return found.st_size, found.st_mtime_ns
+    def stat(self, place: Any) -> tuple[int, int] | None: ...
 
-    def names(self, folder: Path) -> list[str]:
-        """Names of the files in a folder; none if there is no such folder."""
-        return [path.name for path in folder.glob("*")]
+    def names(self, folder: Any) -> list[str]: ...
 
-    def below(self, folder: Path) -> dict[str, tuple[int, int]]:
-        """All files below a folder by relative path, with bytes and time of change."""
-        found = {path: self.stat(path) for path in sorted(folder.rglob("*")) if path.is_file()}
-        return {path.relative_to(folder).as_posix(): facts for path, facts in found.items() if facts}
+    def below(self, folder: Any) -> dict[str, tuple[int, int]]: ...
 
 
-def files_at(place: Place) -> Any:
+def files_at(place: Place) -> Files:
     """What reads and writes files there: `Folder` or `Bucket`."""
     return Folder() if isinstance(place, Path) else Bucket()
 
@@ -167,7 +104,7 @@ class Lake:
     root: Place
 
     @property
-    def files(self) -> Any:
+    def files(self) -> Files:
         """What reads and writes the files of this lake: `Folder` or `Bucket`."""
         return files_at(self.root)
 
@@ -189,8 +126,7 @@ class Lake:
 
     def stat(self, key: tuple[str, ...], period: str | None, codec: Codec[Any]) -> tuple[int, int] | None:
         """Bytes of an asset's file and its time of change in nanoseconds; None if it is not there."""
-        found: tuple[int, int] | None = self.files.stat(self.path(key, period, codec.extension))
-        return found
+        return self.files.stat(self.path(key, period, codec.extension))
 
     def write(
         self, key: tuple[str, ...], period: str | None, codec: Codec[T], payload: bytes, *, description: bytes = b""

@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 from st_pipeline.alerts.channels import Channel
 from st_pipeline.errors import InputError
-from st_pipeline.storage import dump_json, home, write_atomic
+from st_pipeline.files import write_atomic
+from st_pipeline.storage import dump_json, home
 
 RUNBOOK = "docs/operations.md#alert-"
 FIRST, LONGEST, MOST = 30.0, 3600.0, 12  # seconds to the second attempt, at most; attempts

@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 
 from st_pipeline.alerts.book import Finding
-from st_pipeline.storage import dump_json, home, write_atomic
+from st_pipeline.files import write_atomic
+from st_pipeline.storage import dump_json, home
 
 MOST = 300.0  # seconds without a beat after which the daemon counts as down
 

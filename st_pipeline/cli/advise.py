@@ -10,7 +10,8 @@ import click
 
 from st_pipeline.cli.output import print_json
 from st_pipeline.errors import InputError, closest
-from st_pipeline.storage import FRAME, JSON, lake, write_atomic
+from st_pipeline.files import write_atomic
+from st_pipeline.storage import FRAME, JSON, lake
 from st_pipeline.streams import find_stream
 
 if TYPE_CHECKING:

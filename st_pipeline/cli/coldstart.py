@@ -13,8 +13,9 @@ from rich.markup import escape
 from st_pipeline.cli.output import console, print_json, print_table, shown
 from st_pipeline.cli.sensors import stored_edges, stored_sensors
 from st_pipeline.errors import InputError
+from st_pipeline.files import write_atomic
 from st_pipeline.forecasting.serving import chosen_model
-from st_pipeline.storage import lake, write_atomic
+from st_pipeline.storage import lake
 from st_pipeline.streams import find_stream
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from rich.markup import escape
 from st_pipeline.cli.output import console
 from st_pipeline.errors import InputError
 from st_pipeline.fields import check_name
+from st_pipeline.files import write_atomic
 from st_pipeline.scaffold import scaffold
-from st_pipeline.storage import write_atomic
 from st_pipeline.streams import FILE, load_stream
 
 

@@ -13,7 +13,8 @@ from rich.markup import escape
 from st_pipeline.cli.output import console, print_json, print_table
 from st_pipeline.errors import InputError, closest
 from st_pipeline.evaluation.published import Table, published_streams, published_tables
-from st_pipeline.storage import FRAME, JSON, lake, write_atomic
+from st_pipeline.files import write_atomic
+from st_pipeline.storage import FRAME, JSON, lake
 from st_pipeline.streams import Stream, load_streams
 
 if TYPE_CHECKING:

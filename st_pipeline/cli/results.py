@@ -11,7 +11,7 @@ import click
 
 from st_pipeline.cli.output import print_json
 from st_pipeline.errors import InputError
-from st_pipeline.storage import write_atomic
+from st_pipeline.files import write_atomic
 from st_pipeline.streams import Stream, find_stream, load_streams
 
 DPI = 110

@@ -21,11 +21,12 @@ from st_pipeline.data.protocols import Part
 from st_pipeline.data.windows import spaced
 from st_pipeline.errors import InputError
 from st_pipeline.evaluation.scoring import require_same_sensors
+from st_pipeline.files import write_atomic
 from st_pipeline.forecasting.program import Program, export_program
 from st_pipeline.forecasting.standalone import predict
 from st_pipeline.model_config import ModelConfig
 from st_pipeline.models.base import Forecaster
-from st_pipeline.storage import digest, digest_of, dump_json, write_atomic
+from st_pipeline.storage import digest, digest_of, dump_json
 from st_pipeline.training.checkpoint import Checkpoint
 from st_pipeline.training.forecasts import evaluating
 from st_pipeline.training.learner import Learner

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from st_pipeline.errors import InputError
+from st_pipeline.files import write_atomic
 from st_pipeline.scaffold import MODELS, quoted
-from st_pipeline.storage import write_atomic
 from st_pipeline.streams import FILE
 
 

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from st_pipeline.errors import InputError
-from st_pipeline.storage import dump_json, write_atomic
+from st_pipeline.files import write_atomic
+from st_pipeline.storage import dump_json
 
 PATIENCE = 60.0  # seconds that a process which was declared dead has to leave; it looks every few
 POLL = 0.1

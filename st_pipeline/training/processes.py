@@ -20,8 +20,8 @@ from threading import Event, Thread
 from typing import Any
 
 from st_pipeline.errors import InputError
+from st_pipeline.files import write_atomic
 from st_pipeline.progress import listening, tell
-from st_pipeline.storage import write_atomic
 from st_pipeline.training.checkpoint import CHECKPOINTS, BySeed
 from st_pipeline.training.compute import Compute
 from st_pipeline.training.ranks import Deserted, joined, share_of

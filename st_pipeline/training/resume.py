@@ -20,7 +20,8 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from st_pipeline.errors import InputError
-from st_pipeline.storage import digest_of, encode_metadata, home, safetensors_metadata, write_atomic
+from st_pipeline.files import write_atomic
+from st_pipeline.storage import digest_of, encode_metadata, home, safetensors_metadata
 from st_pipeline.training.checkpoint import Checkpoint
 from st_pipeline.training.state import State
 from st_pipeline.versions import VERSIONS

@@ -20,7 +20,8 @@ from click.testing import CliRunner
 from resources.backup import MANIFEST, back_up, restore, verify
 from st_pipeline.cli import main
 from st_pipeline.errors import InputError
-from st_pipeline.storage import FRAME, write_atomic
+from st_pipeline.files import write_atomic
+from st_pipeline.storage import FRAME
 
 RunSmall = Callable[[], Any]
 Edit = Callable[[tarfile.TarInfo, bytes], tuple[tarfile.TarInfo, bytes] | None]

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from st_pipeline.errors import InputError
-from st_pipeline.storage import FRAME, lake, write_atomic
+from st_pipeline.files import write_atomic
+from st_pipeline.storage import FRAME, lake
 
 MIB = 1 << 20
 RunSmall = Callable[[], Any]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from st_pipeline.storage import write_atomic
+from st_pipeline.files import write_atomic
 
 Invoke = Callable[..., Result]
 

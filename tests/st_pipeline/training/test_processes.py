@@ -18,8 +18,8 @@ import psutil
 import pytest
 
 from st_pipeline.errors import InputError
+from st_pipeline.files import write_atomic
 from st_pipeline.progress import listening
-from st_pipeline.storage import write_atomic
 from st_pipeline.training import processes
 from st_pipeline.training.compute import Compute
 from st_pipeline.training.processes import Work
