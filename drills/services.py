@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,8 @@ def require() -> None:
         Missing: something that workers need is not installed.
     """
     for name in ("dagster_celery", "dagster_postgres", "s3fs"):
-        try:
-            __import__(name)
-        except ImportError as error:
-            raise Missing(f"the package {error.name} is not installed") from None
+        if not find_spec(name):
+            raise Missing(f"the package {name} is not installed")
     if not shutil.which("redis-server"):
         raise Missing("redis-server is not installed (Debian: apt-get install redis-server)")
     _postgres_programs()

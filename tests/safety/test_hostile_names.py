@@ -97,7 +97,9 @@ def hostile(tmp_path_factory: pytest.TempPathFactory, make_workspace: Any) -> It
     """A small stream whose sensors have hostile names, run whole, with secrets in the environment."""
     from st_pipeline import streams
 
-    space = make_workspace(tmp_path_factory.mktemp("hostile"))
+    folder = tmp_path_factory.mktemp("hostile") / "space"  # what lies beside it is looked at too
+    folder.mkdir()
+    space = make_workspace(folder)
     model = {"name": "eac", "backbone": "stgnn", "prompt_pool": {"rank": 2}, "strategy": "eac"}
     space.landed_stream(
         "hostile",
