@@ -36,7 +36,14 @@ HOUR = 3600
 SENSORS = (("a", "b", "c", "d", "e"), ("a", "c", "d", "e", "f", "g"), ("a", "c", "d", "f", "g", "h", "b"))
 
 
-LONGEST = ("test_ui.py", "test_runner.py", "test_malformed_inputs.py", "test_end_to_end.py", "test_real_data.py")
+LONGEST = (
+    "test_ui.py",
+    "test_runner.py",
+    "test_landing.py",
+    "test_malformed_inputs.py",
+    "test_end_to_end.py",
+    "test_real_data.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
