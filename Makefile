@@ -26,7 +26,7 @@ ui: $(STAMP)    ## the Dagster UI on the same results, http://127.0.0.1:3000
 	$(BIN)/st-pipeline ui
 
 test: $(STAMP)  ## all tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 bench: $(STAMP)  ## speed and memory against the published form, written to docs/benchmarks.md (half an hour)
 	$(BIN)/python -m benchmarks

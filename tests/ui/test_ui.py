@@ -150,6 +150,9 @@ def backfilled(server: Server) -> dict[str, str]:
         "drill",
         "report",
         "leaderboard",
+        "forecast",
+        "forecast_scores",
+        "champion",
     )
     backfills = {"good": server.launch("good"), "poisoned": server.launch("poisoned", without=results)}
     begin = time.monotonic()
